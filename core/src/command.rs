@@ -1,0 +1,107 @@
+//! Commands: wishes, and facts reported from outside. A command may be refused.
+
+use alloc::string::String;
+
+use crate::event::{
+    BackendProbed, DaemonStarted, DaemonStopped, DeleteReason, EnvironmentInstallFailed,
+    EnvironmentInstalled, EnvironmentRemoved, ExecExited, ExecFailed, ExecLost, ExecStarted, Lifetime,
+    WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
+};
+use crate::ids::{ExecNumber, WorkspaceId};
+use crate::limits::Limits;
+
+/// What can be asked of pyro or told to it. Names that start with `Record` are facts: a late or repeated one is
+/// refused like any other command and changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A daemon opened the log.
+    RecordDaemonStarted(DaemonStarted),
+    /// The daemon is about to end in order.
+    RecordDaemonStopped(DaemonStopped),
+    /// The bounds that the host and its configuration give.
+    RecordLimits(Limits),
+    /// A way to run guests was tried.
+    RecordProbe(BackendProbed),
+    /// An environment was installed.
+    RecordEnvironmentInstalled(EnvironmentInstalled),
+    /// An environment could not be installed.
+    RecordEnvironmentInstallFailed(EnvironmentInstallFailed),
+    /// An installed environment was removed.
+    RecordEnvironmentRemoved(EnvironmentRemoved),
+    /// Create a workspace or VM without starting it.
+    CreateWorkspace {
+        /// Its id, drawn by the daemon.
+        workspace: WorkspaceId,
+        /// Which contract it follows.
+        kind: WorkspaceKind,
+        /// What ends it.
+        lifetime: Lifetime,
+        /// What it shall be.
+        spec: WorkspaceSpec,
+    },
+    /// Create a VM, start it, run one command in it and delete it: accepted or refused as a whole.
+    Run {
+        /// Its id, drawn by the daemon.
+        workspace: WorkspaceId,
+        /// What it shall be.
+        spec: WorkspaceSpec,
+        /// Text for `/bin/sh -lc`.
+        command: String,
+        /// Time after which the command is ended, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// Boot the guest.
+    StartWorkspace {
+        /// Which one.
+        workspace: WorkspaceId,
+    },
+    /// The guest answers.
+    RecordStarted(WorkspaceStarted),
+    /// The guest could not be booted.
+    RecordStartFailed(WorkspaceStartFailed),
+    /// Stop the guest; its disk stays.
+    StopWorkspace {
+        /// Which one.
+        workspace: WorkspaceId,
+    },
+    /// The guest is gone.
+    RecordStopped(WorkspaceStopped),
+    /// Delete everything but the events.
+    DeleteWorkspace {
+        /// Which one.
+        workspace: WorkspaceId,
+        /// Why.
+        reason: DeleteReason,
+    },
+    /// Everything is deleted.
+    RecordDeleted {
+        /// Which one.
+        workspace: WorkspaceId,
+    },
+    /// Run a command in a started guest.
+    RequestExec {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Text for `/bin/sh -lc`.
+        command: String,
+        /// Directory to run in; `None` leaves it to the guest.
+        cwd: Option<String>,
+        /// Time after which the command is ended, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// The guest runs the command.
+    RecordExecStarted(ExecStarted),
+    /// The command ended.
+    RecordExecExited(ExecExited),
+    /// The command never ran.
+    RecordExecFailed(ExecFailed),
+    /// What became of the command cannot be known.
+    RecordExecLost(ExecLost),
+    /// End a command now.
+    CancelExec {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Which one.
+        exec: ExecNumber,
+    },
+}

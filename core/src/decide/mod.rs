@@ -1,0 +1,55 @@
+//! The rules: which commands are accepted, and which events follow.
+
+mod exec;
+mod host;
+mod workspace;
+
+#[cfg(test)]
+mod tests;
+
+use alloc::vec::Vec;
+
+use crate::command::Command;
+use crate::event::Event;
+use crate::rejection::Rejection;
+use crate::state::State;
+
+/// Accepts a command by returning what happened, or refuses it. Pure: the same state and command give the same answer.
+///
+/// An accepted command can have nothing to say (an empty list): what it asks for is already so.
+///
+/// # Errors
+///
+/// Returns the reason of a refusal; nothing is to be written then.
+pub fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection> {
+    match command {
+        Command::RecordDaemonStarted(fact) => Ok(host::daemon_started(fact)),
+        Command::RecordDaemonStopped(fact) => Ok(host::daemon_stopped(fact)),
+        Command::RecordLimits(limits) => Ok(host::limits(state, *limits)),
+        Command::RecordProbe(fact) => Ok(host::probed(fact)),
+        Command::RecordEnvironmentInstalled(fact) => Ok(host::environment_installed(fact)),
+        Command::RecordEnvironmentInstallFailed(fact) => Ok(host::environment_install_failed(fact)),
+        Command::RecordEnvironmentRemoved(fact) => Ok(host::environment_removed(fact)),
+        Command::CreateWorkspace { workspace, kind, lifetime, spec } => {
+            workspace::create(state, *workspace, *kind, *lifetime, spec)
+        }
+        Command::Run { workspace, spec, command, timeout_ms } => {
+            workspace::run(state, *workspace, spec, command, *timeout_ms)
+        }
+        Command::StartWorkspace { workspace } => workspace::start(state, *workspace),
+        Command::RecordStarted(fact) => workspace::started(state, fact),
+        Command::RecordStartFailed(fact) => workspace::start_failed(state, fact),
+        Command::StopWorkspace { workspace } => workspace::stop(state, *workspace),
+        Command::RecordStopped(fact) => workspace::stopped(state, fact),
+        Command::DeleteWorkspace { workspace, reason } => workspace::delete(state, *workspace, *reason),
+        Command::RecordDeleted { workspace } => workspace::deleted(state, *workspace),
+        Command::RequestExec { workspace, command, cwd, timeout_ms } => {
+            exec::request(state, *workspace, command, cwd.as_ref(), *timeout_ms)
+        }
+        Command::RecordExecStarted(fact) => exec::started(state, fact),
+        Command::RecordExecExited(fact) => exec::exited(state, fact),
+        Command::RecordExecFailed(fact) => exec::failed(state, fact),
+        Command::RecordExecLost(fact) => exec::lost(state, fact),
+        Command::CancelExec { workspace, exec } => exec::cancel(state, *workspace, *exec),
+    }
+}

@@ -1,0 +1,45 @@
+//! What can happen in pyro and what follows from it: commands, events, state and the pure functions between them.
+//!
+//! Nothing in this crate reads a clock, a file or a random number. Time and ids arrive inside commands, so replaying
+//! the same events always gives the same [`State`].
+//!
+//! ```text
+//! Command --decide--> [Event] --(made durable by the store)--> evolve --> State
+//!                                                               react ---> [Action]
+//! ```
+#![no_std]
+
+extern crate alloc;
+
+mod action;
+mod command;
+mod decide;
+mod environment;
+mod event;
+mod evolve;
+mod ids;
+mod limits;
+mod react;
+mod reconcile;
+mod rejection;
+mod state;
+
+pub use action::Action;
+pub use command::Command;
+pub use decide::decide;
+pub use environment::{CATALOG, CatalogEntry, EnvironmentName};
+pub use event::{
+    Accelerator, Actor, Backend, BackendProbed, Cause, DaemonStarted, DaemonStopped, DeleteReason, Envelope,
+    EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested,
+    ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, ExecutionMode, ExitStatus, Face, Lifetime,
+    LimitsChanged, ProbeVerdict, Process, StopReason, StreamSummary, UnknownEvent, WorkspaceCreated,
+    WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed,
+    WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
+};
+pub use evolve::evolve;
+pub use ids::{ExecNumber, IdError, RequestId, Seq, Timestamp, WorkspaceId};
+pub use limits::Limits;
+pub use react::react;
+pub use reconcile::reconcile;
+pub use rejection::Rejection;
+pub use state::{Exec, ExecPhase, Phase, State, Stopped, Workspace};

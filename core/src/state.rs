@@ -1,0 +1,179 @@
+//! State: the fold of all events.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::environment::EnvironmentName;
+use crate::event::{
+    Accelerator, Backend, BackendProbed, DaemonStarted, DeleteReason, EnvironmentInstalled, Lifetime,
+    StopReason, WorkspaceKind, WorkspaceSpec, WorkspaceStarted,
+};
+use crate::ids::{ExecNumber, Seq, Timestamp, WorkspaceId};
+use crate::limits::Limits;
+
+/// Everything that is true now. Only [`crate::evolve`] changes it.
+///
+/// A clone is cheap: workspaces are shared until one of them changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Position of the last event that was folded in.
+    pub seq: Seq,
+    /// The bounds in force.
+    pub limits: Limits,
+    /// The daemon that opened the log last; `None` before the first.
+    pub daemon: Option<DaemonStarted>,
+    /// The last verdict on each way to run guests.
+    pub probes: BTreeMap<(Backend, Accelerator), BackendProbed>,
+    /// Environments that were installed through this log.
+    pub environments: BTreeMap<EnvironmentName, EnvironmentInstalled>,
+    /// Workspaces and VMs that are not deleted.
+    pub workspaces: BTreeMap<WorkspaceId, Arc<Workspace>>,
+    /// The last guest that answered after its boot; `None` before the first.
+    pub last_boot: Option<WorkspaceStarted>,
+}
+
+impl State {
+    /// Returns a workspace or VM by id; `None` when there is none now.
+    #[must_use]
+    pub fn workspace(&self, id: WorkspaceId) -> Option<&Workspace> {
+        self.workspaces.get(&id).map(Arc::as_ref)
+    }
+
+    /// Returns the memory that guests occupy or have reserved, in MiB.
+    #[must_use]
+    pub fn mem_mib_reserved(&self) -> u64 {
+        self.workspaces
+            .values()
+            .filter(|workspace| workspace.phase.has_guest())
+            .map(|workspace| workspace.spec.mem_mib)
+            .sum()
+    }
+
+    /// Returns how many guests run, boot or stop.
+    #[must_use]
+    pub fn guests(&self) -> usize {
+        self.workspaces.values().filter(|workspace| workspace.phase.has_guest()).count()
+    }
+}
+
+/// A workspace or VM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workspace {
+    /// Which contract it follows.
+    pub kind: WorkspaceKind,
+    /// What ends it.
+    pub lifetime: Lifetime,
+    /// What was asked for.
+    pub spec: WorkspaceSpec,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// How many boots were begun.
+    pub boots: u32,
+    /// The last guest that answered; `None` before the first.
+    pub guest: Option<WorkspaceStarted>,
+    /// How many execs were requested.
+    pub exec_count: u32,
+    /// Execs that have not ended.
+    pub open_execs: BTreeMap<ExecNumber, Exec>,
+}
+
+impl Workspace {
+    /// Returns when its time to live is over; `None` for never.
+    #[must_use]
+    pub const fn expires_at(&self) -> Option<Timestamp> {
+        match self.spec.ttl_seconds {
+            0 => None,
+            seconds => Some(self.created_at.plus_seconds(seconds)),
+        }
+    }
+}
+
+/// Where a workspace is in its life.
+///
+/// ```text
+/// Created -> Starting -> Started -> Stopping -> Stopped
+///               ^  |        |                     ^ |
+///               |  +--------|---- failed ---------+ |
+///               |           +---- guest died -------+
+///               +-----------------------------------+
+/// any of them -> Deleting -> (gone)
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Never started.
+    Created,
+    /// A boot is under way.
+    Starting,
+    /// The guest answers.
+    Started,
+    /// The guest is being stopped.
+    Stopping,
+    /// There is no guest.
+    Stopped(Stopped),
+    /// It is being deleted.
+    Deleting(DeleteReason),
+}
+
+/// Why there is no guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stopped {
+    /// It was stopped or died.
+    Guest(StopReason),
+    /// It did not boot; the text says why.
+    BootFailed(String),
+}
+
+impl Phase {
+    /// Returns the contract's word for the phase.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Starting => "starting",
+            Self::Started => "started",
+            Self::Stopping => "stopping",
+            Self::Stopped(_) => "stopped",
+            Self::Deleting(_) => "deleting",
+        }
+    }
+
+    /// Tells whether memory of the host is in use or reserved for a guest.
+    #[must_use]
+    pub const fn has_guest(&self) -> bool {
+        match self {
+            Self::Starting | Self::Started | Self::Stopping | Self::Deleting(_) => true,
+            Self::Created | Self::Stopped(_) => false,
+        }
+    }
+}
+
+/// An exec that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// Text for `/bin/sh -lc`.
+    pub command: String,
+    /// Directory to run in; `None` leaves it to the guest.
+    pub cwd: Option<String>,
+    /// Time after which it is ended, in milliseconds.
+    pub timeout_ms: u64,
+    /// When it was requested.
+    pub requested_at: Timestamp,
+    /// How far it has come.
+    pub phase: ExecPhase,
+    /// Whether somebody asked for its end.
+    pub cancel_requested: bool,
+}
+
+/// How far an unfinished exec has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExecPhase {
+    /// It is durable, and nothing says yet that the guest has it.
+    Requested,
+    /// The guest runs it.
+    Started,
+}
