@@ -46,7 +46,10 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             workspace.phase = Phase::Stopped(Stopped::Guest(event.reason.clone()));
         }),
         Event::WorkspaceDeleting(event) => {
-            change(state, event.workspace, |workspace| workspace.phase = Phase::Deleting(event.reason));
+            change(state, event.workspace, |workspace| {
+                let guest = workspace.phase.has_guest();
+                workspace.phase = Phase::Deleting { reason: event.reason, guest };
+            });
         }
         Event::WorkspaceDeleted(event) => {
             state.workspaces.remove(&event.workspace);

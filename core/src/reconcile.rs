@@ -17,7 +17,7 @@ pub fn reconcile(state: &State) -> Vec<Action> {
             Phase::Starting => Some(Action::AbandonBoot { workspace: *id }),
             Phase::Started => Some(Action::Adopt { workspace: *id }),
             Phase::Stopping => Some(Action::Stop { workspace: *id }),
-            Phase::Deleting(_) => Some(Action::Delete { workspace: *id }),
+            Phase::Deleting { .. } => Some(Action::Delete { workspace: *id }),
         })
         .collect()
 }

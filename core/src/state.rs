@@ -116,7 +116,12 @@ pub enum Phase {
     /// There is no guest.
     Stopped(Stopped),
     /// It is being deleted.
-    Deleting(DeleteReason),
+    Deleting {
+        /// Why.
+        reason: DeleteReason,
+        /// Whether there was a guest when the deletion began: it occupies memory until the deletion is done.
+        guest: bool,
+    },
 }
 
 /// Why there is no guest.
@@ -138,7 +143,7 @@ impl Phase {
             Self::Started => "started",
             Self::Stopping => "stopping",
             Self::Stopped(_) => "stopped",
-            Self::Deleting(_) => "deleting",
+            Self::Deleting { .. } => "deleting",
         }
     }
 
@@ -146,8 +151,8 @@ impl Phase {
     #[must_use]
     pub const fn has_guest(&self) -> bool {
         match self {
-            Self::Starting | Self::Started | Self::Stopping | Self::Deleting(_) => true,
-            Self::Created | Self::Stopped(_) => false,
+            Self::Starting | Self::Started | Self::Stopping | Self::Deleting { guest: true, .. } => true,
+            Self::Created | Self::Stopped(_) | Self::Deleting { guest: false, .. } => false,
         }
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn lost(state: &State, fact: &ExecLost) -> Result<Vec<Event>, Rejecti
 
 /// A VM is for one command: its end is the end of the VM, in the same batch, so that no crash can come between.
 fn with_cleanup(id: WorkspaceId, workspace: &Workspace, end: Event, reason: DeleteReason) -> Vec<Event> {
-    let deleting = matches!(workspace.phase, Phase::Deleting(_));
+    let deleting = matches!(workspace.phase, Phase::Deleting { .. });
     match workspace.kind {
         WorkspaceKind::Vm if !deleting => {
             vec![end, Event::WorkspaceDeleting(WorkspaceDeleting { workspace: id, reason })]

@@ -1,1 +1,276 @@
+//! Rules by given / when / then.
 
+use alloc::string::{String, ToString as _};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::decide;
+use crate::event::{
+    Accelerator, Actor, Backend, Cause, DeleteReason, Envelope, Event, ExecExited, ExecRequested, ExitStatus,
+    Face, Lifetime, Process, StopReason, StreamSummary, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed,
+    WorkspaceStarted, WorkspaceStopped,
+};
+use crate::ids::{ExecNumber, Seq, Timestamp, WorkspaceId};
+use crate::rejection::Rejection;
+use crate::state::State;
+use crate::{Action, Command, evolve, react};
+
+const ID: WorkspaceId = WorkspaceId::from_bytes([1; 6]);
+const OTHER: WorkspaceId = WorkspaceId::from_bytes([2; 6]);
+
+fn spec() -> WorkspaceSpec {
+    WorkspaceSpec {
+        environment: "debian:12".parse().unwrap(),
+        environment_version: "1.0.0".to_string(),
+        vcpu_count: 1,
+        mem_mib: 1024,
+        ttl_seconds: 600,
+        network: false,
+        allow_host_compat: false,
+    }
+}
+
+fn run() -> Command {
+    Command::Run { workspace: ID, spec: spec(), command: "true".to_string(), timeout_ms: 30_000 }
+}
+
+fn create(id: WorkspaceId, kind: WorkspaceKind) -> Command {
+    Command::CreateWorkspace { workspace: id, kind, lifetime: Lifetime::Ttl, spec: spec() }
+}
+
+fn started(id: WorkspaceId) -> Command {
+    Command::RecordStarted(WorkspaceStarted {
+        workspace: id,
+        backend: Backend::Qemu,
+        accelerator: Accelerator::Tcg,
+        process: Process { pid: 7, start_ticks: 8 },
+        boot_ms: 9,
+    })
+}
+
+fn request(id: WorkspaceId) -> Command {
+    Command::RequestExec { workspace: id, command: "true".to_string(), cwd: None, timeout_ms: 1000 }
+}
+
+fn exited(id: WorkspaceId, number: u32) -> Command {
+    let empty = StreamSummary { len_bytes: 0, digest: [0; 32] };
+    Command::RecordExecExited(ExecExited {
+        workspace: id,
+        exec: ExecNumber(number),
+        status: ExitStatus::Code(0),
+        duration_ms: 1,
+        stdout: empty.clone(),
+        stderr: empty,
+    })
+}
+
+fn guest_died(id: WorkspaceId) -> Command {
+    Command::RecordStopped(WorkspaceStopped {
+        workspace: id,
+        reason: StopReason::GuestDied("killed".to_string()),
+    })
+}
+
+/// Folds accepted commands and returns the state with the actions that followed.
+fn given(commands: &[Command]) -> (State, Vec<Action>) {
+    let mut state = State::default();
+    let mut actions = Vec::new();
+    for command in commands {
+        for event in decide(&state, command).unwrap() {
+            let envelope = envelope(state.seq.next(), event);
+            evolve(&mut state, &envelope);
+            actions.extend(react(&state, &envelope.event));
+        }
+    }
+    (state, actions)
+}
+
+fn envelope(seq: Seq, event: Event) -> Envelope {
+    let actor = Actor { face: Face::Cli, uid: 0, pid: 1, client: String::new() };
+    Envelope { seq, at: Timestamp(seq.0), actor, cause: Cause::Observation, event }
+}
+
+fn kinds(events: &[Event]) -> Vec<&'static str> {
+    events.iter().map(Event::kind).collect()
+}
+
+fn when(commands: &[Command], command: &Command) -> Result<Vec<&'static str>, Rejection> {
+    let (state, _) = given(commands);
+    decide(&state, command).map(|events| kinds(&events))
+}
+
+#[test]
+fn run_is_accepted_as_a_whole() {
+    assert_eq!(when(&[], &run()), Ok(vec!["workspace_created", "workspace_starting", "exec_requested"]));
+}
+
+#[test]
+fn run_sends_its_command_only_when_the_guest_answers() {
+    let (_, actions) = given(&[run()]);
+    assert_eq!(actions, [Action::Boot { workspace: ID }]);
+    let (_, actions) = given(&[run(), started(ID)]);
+    assert_eq!(
+        actions,
+        [Action::Boot { workspace: ID }, Action::Exec { workspace: ID, exec: ExecNumber(1) }]
+    );
+}
+
+#[test]
+fn end_of_the_command_and_deletion_of_its_vm_are_one_batch() {
+    assert_eq!(when(&[run(), started(ID)], &exited(ID, 1)), Ok(vec!["exec_exited", "workspace_deleting"]));
+}
+
+#[test]
+fn failed_boot_of_a_run_ends_the_exec_and_deletes_the_vm() {
+    let failed = Command::RecordStartFailed(WorkspaceStartFailed { workspace: ID, reason: "no".to_string() });
+    assert_eq!(
+        when(&[run()], &failed),
+        Ok(vec!["workspace_start_failed", "exec_failed", "workspace_deleting"])
+    );
+}
+
+#[test]
+fn death_of_a_guest_loses_its_open_execs_first() {
+    let workspace = [
+        create(ID, WorkspaceKind::Workspace),
+        Command::StartWorkspace { workspace: ID },
+        started(ID),
+        request(ID),
+        request(ID),
+    ];
+    assert_eq!(when(&workspace, &guest_died(ID)), Ok(vec!["exec_lost", "exec_lost", "workspace_stopped"]));
+    assert_eq!(
+        when(&[run(), started(ID)], &guest_died(ID)),
+        Ok(vec!["exec_lost", "workspace_stopped", "workspace_deleting"])
+    );
+}
+
+#[test]
+fn exec_results_are_recorded_once() {
+    let commands = [
+        create(ID, WorkspaceKind::Workspace),
+        Command::StartWorkspace { workspace: ID },
+        started(ID),
+        request(ID),
+        exited(ID, 1),
+    ];
+    assert_eq!(
+        when(&commands, &exited(ID, 1)),
+        Err(Rejection::UnknownExec { workspace: ID, exec: ExecNumber(1) })
+    );
+}
+
+#[test]
+fn exec_needs_a_started_guest() {
+    for commands in [vec![create(ID, WorkspaceKind::Workspace)], vec![run()]] {
+        assert!(matches!(when(&commands, &request(ID)), Err(Rejection::WrongPhase { .. })));
+    }
+    assert_eq!(when(&[], &request(ID)), Err(Rejection::UnknownWorkspace { workspace: ID }));
+}
+
+#[test]
+fn vm_takes_one_command_at_a_time() {
+    let commands =
+        [create(ID, WorkspaceKind::Vm), Command::StartWorkspace { workspace: ID }, started(ID), request(ID)];
+    assert!(matches!(when(&commands, &request(ID)), Err(Rejection::LimitReached { .. })));
+}
+
+#[test]
+fn numbers_outside_their_bounds_are_named() {
+    let cases = [
+        ("vcpu_count", WorkspaceSpec { vcpu_count: 0, ..spec() }),
+        ("vcpu_count", WorkspaceSpec { vcpu_count: 33, ..spec() }),
+        ("mem_mib", WorkspaceSpec { mem_mib: 1, ..spec() }),
+        ("mem_mib", WorkspaceSpec { mem_mib: 1 << 40, ..spec() }),
+        ("ttl_seconds", WorkspaceSpec { ttl_seconds: 59, ..spec() }),
+    ];
+    for (name, spec) in cases {
+        let command = Command::Run { workspace: ID, spec, command: "true".to_string(), timeout_ms: 1000 };
+        assert!(
+            matches!(when(&[], &command), Err(Rejection::OutOfRange { field, .. }) if field == name),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn commands_that_cannot_run_are_refused() {
+    let run = |command: &str, timeout_ms| Command::Run {
+        workspace: ID,
+        spec: spec(),
+        command: command.to_string(),
+        timeout_ms,
+    };
+    assert_eq!(when(&[], &run(" ", 1000)), Err(Rejection::EmptyCommand));
+    assert_eq!(when(&[], &run("a\0b", 1000)), Err(Rejection::NulInCommand));
+    assert!(matches!(
+        when(&[], &run("true", 0)),
+        Err(Rejection::OutOfRange { field: "timeout_seconds", .. })
+    ));
+    let long = "x".repeat(128 * 1024 + 1);
+    assert!(matches!(when(&[], &run(&long, 1000)), Err(Rejection::CommandTooLong { .. })));
+}
+
+#[test]
+fn memory_is_reserved_from_start_to_deletion() {
+    let mut commands = Vec::new();
+    for index in 0..4 {
+        let id = WorkspaceId::from_bytes([index + 10; 6]);
+        commands.extend([create(id, WorkspaceKind::Workspace), Command::StartWorkspace { workspace: id }]);
+    }
+    commands.push(create(OTHER, WorkspaceKind::Workspace));
+    let start = Command::StartWorkspace { workspace: OTHER };
+    assert!(matches!(
+        when(&commands, &start),
+        Err(Rejection::LimitReached { what: "MiB of guest memory", .. })
+    ));
+
+    let first = WorkspaceId::from_bytes([10; 6]);
+    commands.push(Command::DeleteWorkspace { workspace: first, reason: DeleteReason::Explicit });
+    assert!(when(&commands, &start).is_err(), "a guest that is being deleted still occupies memory");
+    commands.push(Command::RecordDeleted { workspace: first });
+    assert_eq!(when(&commands, &start), Ok(vec!["workspace_starting"]));
+}
+
+#[test]
+fn deletion_wins_over_a_boot_that_finishes_late() {
+    let commands = [run(), Command::DeleteWorkspace { workspace: ID, reason: DeleteReason::ClientGone }];
+    assert_eq!(when(&commands, &started(ID)), Err(Rejection::Stale));
+    assert_eq!(
+        when(&commands, &Command::RecordDeleted { workspace: ID }),
+        Ok(vec!["exec_lost", "workspace_deleted"])
+    );
+}
+
+#[test]
+fn repeated_wishes_change_nothing() {
+    let delete = Command::DeleteWorkspace { workspace: ID, reason: DeleteReason::Explicit };
+    assert_eq!(when(&[run(), delete.clone()], &delete), Ok(vec![]));
+    let cancel = Command::CancelExec { workspace: ID, exec: ExecNumber(1) };
+    assert_eq!(when(&[run(), cancel.clone()], &cancel), Ok(vec![]));
+    let stop = Command::StopWorkspace { workspace: ID };
+    assert_eq!(when(&[create(ID, WorkspaceKind::Vm)], &stop), Ok(vec![]));
+}
+
+#[test]
+fn ids_are_never_taken_twice() {
+    assert_eq!(when(&[run()], &run()), Err(Rejection::WorkspaceExists { workspace: ID }));
+}
+
+#[test]
+fn exec_numbers_go_on_after_a_restart_of_the_guest() {
+    let stop = Command::RecordStopped(WorkspaceStopped { workspace: ID, reason: StopReason::Requested });
+    let commands = [
+        create(ID, WorkspaceKind::Workspace),
+        Command::StartWorkspace { workspace: ID },
+        started(ID),
+        request(ID),
+        Command::StopWorkspace { workspace: ID },
+        stop,
+        Command::StartWorkspace { workspace: ID },
+        started(ID),
+    ];
+    let (state, _) = given(&commands);
+    let events = decide(&state, &request(ID)).unwrap();
+    assert!(matches!(&events[..], [Event::ExecRequested(ExecRequested { exec: ExecNumber(2), .. })]));
+}

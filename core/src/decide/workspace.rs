@@ -96,7 +96,7 @@ pub(super) fn start(state: &State, id: WorkspaceId) -> Result<Vec<Event>, Reject
             check_guest_room(state, workspace.spec.mem_mib)?;
             Ok(vec![Event::WorkspaceStarting(WorkspaceStarting { workspace: id, boot: workspace.boots + 1 })])
         }
-        Phase::Starting | Phase::Started | Phase::Stopping | Phase::Deleting(_) => {
+        Phase::Starting | Phase::Started | Phase::Stopping | Phase::Deleting { .. } => {
             Err(wrong_phase(id, "start", &workspace.phase))
         }
     }
@@ -105,7 +105,7 @@ pub(super) fn start(state: &State, id: WorkspaceId) -> Result<Vec<Event>, Reject
 pub(super) fn started(state: &State, fact: &WorkspaceStarted) -> Result<Vec<Event>, Rejection> {
     match existing(state, fact.workspace)?.phase {
         Phase::Starting => Ok(vec![Event::WorkspaceStarted(fact.clone())]),
-        Phase::Created | Phase::Started | Phase::Stopping | Phase::Stopped(_) | Phase::Deleting(_) => {
+        Phase::Created | Phase::Started | Phase::Stopping | Phase::Stopped(_) | Phase::Deleting { .. } => {
             Err(Rejection::Stale)
         }
     }
@@ -140,7 +140,7 @@ pub(super) fn stop(state: &State, id: WorkspaceId) -> Result<Vec<Event>, Rejecti
     match workspace.phase {
         Phase::Started => Ok(vec![Event::WorkspaceStopping(WorkspaceStopping { workspace: id })]),
         Phase::Created | Phase::Stopping | Phase::Stopped(_) => Ok(Vec::new()),
-        Phase::Starting | Phase::Deleting(_) => Err(wrong_phase(id, "stop", &workspace.phase)),
+        Phase::Starting | Phase::Deleting { .. } => Err(wrong_phase(id, "stop", &workspace.phase)),
     }
 }
 
@@ -149,7 +149,7 @@ pub(super) fn stopped(state: &State, fact: &WorkspaceStopped) -> Result<Vec<Even
     let reason = match workspace.phase {
         Phase::Stopping => StopReason::Requested,
         Phase::Started => fact.reason.clone(),
-        Phase::Created | Phase::Starting | Phase::Stopped(_) | Phase::Deleting(_) => {
+        Phase::Created | Phase::Starting | Phase::Stopped(_) | Phase::Deleting { .. } => {
             return Err(Rejection::Stale);
         }
     };
@@ -178,7 +178,7 @@ fn lose_open_execs(id: WorkspaceId, workspace: &Workspace, reason: &str) -> Vec<
 pub(super) fn delete(state: &State, id: WorkspaceId, reason: DeleteReason) -> Result<Vec<Event>, Rejection> {
     let workspace = existing(state, id)?;
     match workspace.phase {
-        Phase::Deleting(_) => Ok(Vec::new()),
+        Phase::Deleting { .. } => Ok(Vec::new()),
         Phase::Created | Phase::Starting | Phase::Started | Phase::Stopping | Phase::Stopped(_) => {
             Ok(vec![Event::WorkspaceDeleting(WorkspaceDeleting { workspace: id, reason })])
         }
@@ -188,7 +188,7 @@ pub(super) fn delete(state: &State, id: WorkspaceId, reason: DeleteReason) -> Re
 pub(super) fn deleted(state: &State, id: WorkspaceId) -> Result<Vec<Event>, Rejection> {
     let workspace = existing(state, id)?;
     match workspace.phase {
-        Phase::Deleting(reason) => {
+        Phase::Deleting { reason, .. } => {
             let mut events = lose_open_execs(id, workspace, "deleted before it ended");
             events.push(Event::WorkspaceDeleted(WorkspaceDeleted { workspace: id, reason }));
             Ok(events)

@@ -1,0 +1,167 @@
+//! The fold of the log is the live state, whatever was asked in whatever order.
+
+use proptest::prelude::*;
+use pyro_core::{
+    Accelerator, Actor, Backend, Cause, Command, DeleteReason, Envelope, ExecCancelRequested, ExecExited,
+    ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Face, Lifetime, Phase, Process, State,
+    StopReason, StreamSummary, Timestamp, WorkspaceId, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed,
+    WorkspaceStarted, WorkspaceStopped, decide, evolve, react, reconcile,
+};
+
+fn workspace() -> impl Strategy<Value = WorkspaceId> {
+    (0_u8..4).prop_map(|n| WorkspaceId::from_bytes([n; 6]))
+}
+
+fn exec() -> impl Strategy<Value = ExecNumber> {
+    (1_u32..4).prop_map(ExecNumber)
+}
+
+fn spec() -> impl Strategy<Value = WorkspaceSpec> {
+    (0_u32..40, 100_u64..3000, prop_oneof![Just(0), 50_u64..700]).prop_map(
+        |(vcpu_count, mem_mib, ttl_seconds)| WorkspaceSpec {
+            environment: "debian:12".parse().expect("the catalog has it"),
+            environment_version: "1.0.0".into(),
+            vcpu_count,
+            mem_mib,
+            ttl_seconds,
+            network: false,
+            allow_host_compat: false,
+        },
+    )
+}
+
+fn life_command() -> impl Strategy<Value = Command> {
+    let kind = prop_oneof![Just(WorkspaceKind::Vm), Just(WorkspaceKind::Workspace)];
+    let reason = prop_oneof![
+        Just(DeleteReason::Explicit),
+        Just(DeleteReason::Expired),
+        Just(DeleteReason::ClientGone)
+    ];
+    prop_oneof![
+        2 => (workspace(), kind, spec()).prop_map(|(workspace, kind, spec)| Command::CreateWorkspace {
+            workspace, kind, lifetime: Lifetime::Ttl, spec
+        }),
+        2 => (workspace(), spec()).prop_map(|(workspace, spec)| Command::Run {
+            workspace, spec, command: "true".into(), timeout_ms: 1000
+        }),
+        3 => workspace().prop_map(|workspace| Command::StartWorkspace { workspace }),
+        4 => workspace().prop_map(|workspace| Command::RecordStarted(WorkspaceStarted {
+            workspace,
+            backend: Backend::Qemu,
+            accelerator: Accelerator::Tcg,
+            process: Process { pid: 1, start_ticks: 2 },
+            boot_ms: 3,
+        })),
+        1 => workspace().prop_map(|workspace| Command::RecordStartFailed(WorkspaceStartFailed { workspace, reason: "no".into() })),
+        1 => workspace().prop_map(|workspace| Command::StopWorkspace { workspace }),
+        1 => workspace().prop_map(|workspace| Command::RecordStopped(WorkspaceStopped {
+            workspace, reason: StopReason::GuestDied("gone".into())
+        })),
+        1 => (workspace(), reason).prop_map(|(workspace, reason)| Command::DeleteWorkspace { workspace, reason }),
+        1 => workspace().prop_map(|workspace| Command::RecordDeleted { workspace }),
+    ]
+}
+
+fn exec_command() -> impl Strategy<Value = Command> {
+    let summary = || StreamSummary { len_bytes: 0, digest: [0; 32] };
+    prop_oneof![
+        3 => workspace().prop_map(|workspace| Command::RequestExec {
+            workspace, command: "true".into(), cwd: None, timeout_ms: 1
+        }),
+        2 => (workspace(), exec()).prop_map(|(workspace, exec)| Command::RecordExecStarted(ExecStarted {
+            workspace, exec, guest_pid: 1
+        })),
+        2 => (workspace(), exec()).prop_map(move |(workspace, exec)| Command::RecordExecExited(ExecExited {
+            workspace, exec, status: ExitStatus::Code(0), duration_ms: 1, stdout: summary(), stderr: summary()
+        })),
+        1 => (workspace(), exec()).prop_map(|(workspace, exec)| Command::RecordExecFailed(ExecFailed {
+            workspace, exec, reason: "no".into()
+        })),
+        1 => (workspace(), exec()).prop_map(|(workspace, exec)| Command::RecordExecLost(ExecLost {
+            workspace, exec, reason: "gone".into(), stdout: None, stderr: None
+        })),
+        1 => (workspace(), exec()).prop_map(|(workspace, exec)| Command::CancelExec { workspace, exec }),
+    ]
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![3 => life_command(), 2 => exec_command()]
+}
+
+/// Plays commands as the engine does; refused ones leave no trace.
+fn play(commands: &[Command]) -> (State, Vec<Envelope>) {
+    let mut state = State::default();
+    let mut log = Vec::new();
+    for (index, command) in commands.iter().enumerate() {
+        let Ok(events) = decide(&state, command) else { continue };
+        for event in events {
+            let actor = Actor { face: Face::Cli, uid: 0, pid: 1, client: "test".into() };
+            let at = Timestamp(index as u64);
+            let envelope = Envelope { seq: state.seq.next(), at, actor, cause: Cause::Observation, event };
+            evolve(&mut state, &envelope);
+            for action in react(&state, &envelope.event) {
+                assert!(
+                    state.workspace(action.workspace()).is_some(),
+                    "{action:?} for a workspace that is not there"
+                );
+            }
+            log.push(envelope);
+        }
+    }
+    (state, log)
+}
+
+fn check_invariants(state: &State) {
+    assert!(state.workspaces.len() <= state.limits.workspaces_max as usize);
+    assert!(state.mem_mib_reserved() <= state.limits.mem_mib_total, "memory is over-committed");
+    for (id, workspace) in &state.workspaces {
+        if matches!(workspace.phase, Phase::Created | Phase::Stopped(_)) {
+            assert!(workspace.open_execs.is_empty(), "{id} has open execs without a guest");
+        }
+        assert!(workspace.open_execs.keys().all(|number| number.0 <= workspace.exec_count));
+    }
+    for action in reconcile(state) {
+        assert!(state.workspace(action.workspace()).is_some());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+    #[test]
+    fn fold_of_the_log_is_the_live_state(commands in prop::collection::vec(command(), 0..120)) {
+        let (live, log) = play(&commands);
+        let mut replayed = State::default();
+        for envelope in &log {
+            evolve(&mut replayed, envelope);
+        }
+        prop_assert_eq!(&replayed, &live);
+        check_invariants(&live);
+    }
+
+    #[test]
+    fn the_same_commands_give_the_same_log(commands in prop::collection::vec(command(), 0..60)) {
+        prop_assert_eq!(play(&commands).1, play(&commands).1);
+    }
+
+    #[test]
+    fn every_prefix_of_the_log_keeps_the_invariants(commands in prop::collection::vec(command(), 0..60)) {
+        for end in 0..=commands.len() {
+            check_invariants(&play(&commands[..end]).0);
+        }
+    }
+}
+
+#[test]
+fn events_about_what_is_not_there_are_folded_quietly() {
+    let mut state = State::default();
+    let actor = Actor { face: Face::Daemon, uid: 0, pid: 1, client: String::new() };
+    let event = pyro_core::Event::ExecCancelRequested(ExecCancelRequested {
+        workspace: WorkspaceId::from_bytes([9; 6]),
+        exec: ExecNumber(1),
+    });
+    let envelope =
+        Envelope { seq: state.seq.next(), at: Timestamp(0), actor, cause: Cause::Observation, event };
+    evolve(&mut state, &envelope);
+    assert_eq!(state, State { seq: envelope.seq, ..State::default() });
+}
