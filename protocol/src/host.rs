@@ -1,0 +1,127 @@
+//! What the host sends.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::codec;
+use crate::decoder::DecodeError;
+use crate::frame::Frame;
+use crate::generation::GenerationRange;
+use crate::output::Stream;
+
+/// A frame from the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostFrame {
+    /// Opens a connection.
+    Hello(Hello),
+    /// Runs a command, or attaches when its number is known. Takes the connection over.
+    Exec(Exec),
+    /// Follows a command from where the host stands. Takes the connection over.
+    Attach(Attach),
+    /// Ends the guest.
+    Shutdown,
+    /// Sets the guest's clock.
+    SetClock {
+        /// Microseconds since 1970-01-01 00:00 UTC.
+        unix_micros: u64,
+    },
+    /// Asks for a sign of life.
+    Ping,
+    /// Asks for all operations that the agent keeps.
+    Operations,
+    /// Says how much output is safe on the host.
+    Ack(Ack),
+    /// Ends the whole process tree of the command now.
+    Kill,
+    /// Drops the operation, whose end is safe on the host.
+    Forget,
+}
+
+/// Opens a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// What the host speaks.
+    pub generations: GenerationRange,
+}
+
+/// A command to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// The host's number of the operation; a number runs at most once in the life of an agent.
+    pub op: u64,
+    /// Text for `/bin/sh -lc`.
+    pub command: String,
+    /// Absolute path of the working directory; `None` is `/`.
+    pub cwd: Option<String>,
+    /// Whether a missing `cwd` is made, with its parents, instead of being a failure.
+    pub create_cwd: bool,
+    /// Variables laid over the agent's base environment, in this order.
+    pub env: Vec<(String, String)>,
+    /// Time from the start of the command after which its tree is ended, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// An operation to follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// The host's number of the operation.
+    pub op: u64,
+    /// First byte of stdout that the host lacks.
+    pub stdout_offset: u64,
+    /// First byte of stderr that the host lacks.
+    pub stderr_offset: u64,
+}
+
+/// Output that is safe on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// Of which stream.
+    pub stream: Stream,
+    /// The bytes before this position may be dropped.
+    pub offset: u64,
+}
+
+impl Frame for HostFrame {
+    fn decode(kind: u8, body: Bytes) -> Result<Self, DecodeError> {
+        let frame = match kind {
+            0x01 => codec::decode(&body).map(Self::Hello),
+            0x02 => codec::decode(&body).map(Self::Exec),
+            0x03 => codec::decode(&body).map(Self::Attach),
+            0x04 => codec::decode(&body).map(|()| Self::Shutdown),
+            0x05 => codec::decode(&body).map(|unix_micros| Self::SetClock { unix_micros }),
+            0x06 => codec::decode(&body).map(|()| Self::Ping),
+            0x07 => codec::decode(&body).map(|()| Self::Operations),
+            0x08 => codec::decode(&body).map(Self::Ack),
+            0x09 => codec::decode(&body).map(|()| Self::Kill),
+            0x0a => codec::decode(&body).map(|()| Self::Forget),
+            _ => return Err(DecodeError::UnknownKind { kind }),
+        };
+        frame.ok_or(DecodeError::Body { kind })
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Hello(_) => 0x01,
+            Self::Exec(_) => 0x02,
+            Self::Attach(_) => 0x03,
+            Self::Shutdown => 0x04,
+            Self::SetClock { .. } => 0x05,
+            Self::Ping => 0x06,
+            Self::Operations => 0x07,
+            Self::Ack(_) => 0x08,
+            Self::Kill => 0x09,
+            Self::Forget => 0x0a,
+        }
+    }
+
+    fn encode_body(&self, into: &mut Vec<u8>) {
+        match self {
+            Self::Hello(body) => codec::encode(body, into),
+            Self::Exec(body) => codec::encode(body, into),
+            Self::Attach(body) => codec::encode(body, into),
+            Self::SetClock { unix_micros } => codec::encode(unix_micros, into),
+            Self::Ack(body) => codec::encode(body, into),
+            Self::Shutdown | Self::Ping | Self::Operations | Self::Kill | Self::Forget => (),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Frames between host and guest: their types, their bytes, and the limits that both sides keep.
+//!
+//! `docs/guest-protocol.md` is the contract. This crate is sans-IO: [`Decoder`] takes bytes and gives frames,
+//! [`Frame::encode`] appends bytes to a buffer, and who moves the bytes is not known here.
+//!
+//! WHEN CHANGING A FRAME: anything that changes the bytes or their meaning is a new [`Generation`]. Add the new
+//! types beside the old ones, write them into the document, and add `schema/gen-N.json`; the snapshots of the
+//! generations that are still spoken must not change.
+
+mod codec;
+mod decoder;
+mod frame;
+mod generation;
+mod guest;
+mod host;
+mod output;
+
+pub use decoder::{DecodeError, Decoder};
+pub use frame::{EncodeError, FRAME_HEAD_BYTES, FRAME_LENGTH_MAX, Frame};
+pub use generation::{Generation, GenerationRange};
+pub use guest::{
+    Announce, BootId, ExitStatus, Exited, Failed, GuestFrame, OPERATIONS_MAX, Operation, Phase, Refusal,
+    Retained, Stage, Started, Welcome,
+};
+pub use host::{Ack, Attach, Exec, Hello, HostFrame};
+pub use output::{OUTPUT_DATA_MAX, OUTPUT_HEAD_BYTES, Output, STREAM_RETAINED_MAX, Stream, output_head};
+
+/// Port of the guest's vsock address on which the agent listens.
+pub const AGENT_PORT: u32 = 5005;
+
+/// Port of the host's vsock address (CID 2) to which the agent announces itself after the boot.
+pub const ANNOUNCE_PORT: u32 = 5006;
