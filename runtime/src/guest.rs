@@ -1,0 +1,184 @@
+//! A booted guest, seen from the host: the host's end of `docs/guest-protocol.md`, the same for every backend.
+//!
+//! Each call opens a connection of its own, and everything that comes back is hostile input: frames are bounded by
+//! the codec, every answer that is due has a deadline, and an answer that the state does not allow ends the
+//! connection with [`GuestError::Protocol`]. What a connection's end means for the commands behind it is decided by
+//! the caller: the agent keeps them, and [`Guest::attach`] goes on where the host stands.
+
+mod announcement;
+mod connection;
+mod error;
+mod operation;
+mod transport;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use pyro_protocol::{
+    Attach, BootId, Exec, GuestFrame, HostFrame, OPERATIONS_MAX, Operation as KeptOperation,
+};
+use tokio::time::Instant;
+
+use connection::{Connection, Deadline};
+
+pub use announcement::{Announcement, Announcements};
+pub use error::{Failure, GuestError};
+pub use operation::{Observation, Operation};
+pub use transport::Transport;
+
+/// Time for a guest to take a connection and to answer a request. A busy guest under TCG on a loaded host has been
+/// seen to need seconds; one that needs longer is not going to answer.
+const ANSWER_ALLOWANCE: Duration = Duration::from_secs(30);
+
+/// A guest whose agent can be talked to. Clones talk to the same agent.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    transport: Transport,
+    boot_id: OnceLock<BootId>,
+}
+
+/// A command to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecSpec {
+    /// The host's number of the operation; it runs at most once in the life of the guest.
+    pub op: u64,
+    /// Text for `/bin/sh -lc`.
+    pub command: String,
+    /// Absolute path of the working directory, which must exist; `None` leaves it to the guest (`/`).
+    pub cwd: Option<String>,
+    /// Time after which the guest ends the command's process tree, counted from its start.
+    pub timeout: Duration,
+}
+
+impl Guest {
+    /// Returns the guest behind a transport; nothing is sent yet.
+    #[must_use]
+    pub fn new(transport: Transport) -> Self {
+        Self { shared: Arc::new(Shared { transport, boot_id: OnceLock::new() }) }
+    }
+
+    /// Returns the guest that announced itself: an agent of another boot id is not taken for it.
+    #[must_use]
+    pub fn announced(transport: Transport, announcement: &Announcement) -> Self {
+        Self { shared: Arc::new(Shared { transport, boot_id: OnceLock::from(announcement.boot_id) }) }
+    }
+
+    /// Returns how the guest is reached.
+    #[must_use]
+    pub fn transport(&self) -> &Transport {
+        &self.shared.transport
+    }
+
+    /// Runs a command. When the guest has an operation of that number already, nothing runs and that one is followed
+    /// from the start of what the guest keeps of it.
+    ///
+    /// # Errors
+    ///
+    /// [`GuestError::TooLong`] when the request does not fit into a frame, and those of a failed connection. An error
+    /// does not tell whether the guest got the request: [`operations`](Self::operations) does.
+    pub async fn exec(&self, spec: ExecSpec) -> Result<Operation, GuestError> {
+        let ExecSpec { op, command, cwd, timeout } = spec;
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let exec = Exec { op, command, cwd, create_cwd: false, env: Vec::new(), timeout_ms };
+        let connection = self.request(&HostFrame::Exec(exec)).await?;
+        Ok(Operation::executed(connection, op, timeout))
+    }
+
+    /// Follows an operation from the first byte of each stream that the host lacks.
+    ///
+    /// Whether the guest knows the operation is told by the first [`Operation::next`].
+    ///
+    /// # Errors
+    ///
+    /// Those of a failed connection.
+    pub async fn attach(
+        &self,
+        op: u64,
+        stdout_offset: u64,
+        stderr_offset: u64,
+    ) -> Result<Operation, GuestError> {
+        let attach = Attach { op, stdout_offset, stderr_offset };
+        let connection = self.request(&HostFrame::Attach(attach)).await?;
+        Ok(Operation::attached(connection, attach))
+    }
+
+    /// Returns the operations that the guest keeps, by ascending number.
+    ///
+    /// # Errors
+    ///
+    /// Those of a failed connection.
+    pub async fn operations(&self) -> Result<Vec<KeptOperation>, GuestError> {
+        match self.ask(&HostFrame::Operations).await? {
+            GuestFrame::Operations(operations) => {
+                let ascending = operations.is_sorted_by(|left, right| left.op < right.op);
+                if operations.len() > OPERATIONS_MAX || !ascending {
+                    return Err(GuestError::Protocol("its list of operations is too long or out of order"));
+                }
+                Ok(operations)
+            }
+            _ => Err(GuestError::Protocol("its answer to Operations is of another kind")),
+        }
+    }
+
+    /// Sets the guest's clock to a time in microseconds since 1970-01-01 00:00 UTC.
+    ///
+    /// # Errors
+    ///
+    /// [`GuestError::Failed`] when the guest could not, and those of a failed connection.
+    pub async fn set_clock(&self, unix_micros: u64) -> Result<(), GuestError> {
+        match self.ask(&HostFrame::SetClock { unix_micros }).await? {
+            GuestFrame::Done => Ok(()),
+            GuestFrame::Failed(failed) => Err(GuestError::Failed(Failure::from(failed))),
+            _ => Err(GuestError::Protocol("its answer to SetClock is of another kind")),
+        }
+    }
+
+    /// Asks the guest to end itself: it kills every process, syncs its file systems and powers off. Returns when it
+    /// has agreed, not when it is gone.
+    ///
+    /// # Errors
+    ///
+    /// Those of a failed connection.
+    pub async fn shutdown(&self) -> Result<(), GuestError> {
+        match self.ask(&HostFrame::Shutdown).await? {
+            GuestFrame::Done => Ok(()),
+            _ => Err(GuestError::Protocol("its answer to Shutdown is of another kind")),
+        }
+    }
+
+    /// Asks for a sign of life and returns how long it took.
+    ///
+    /// # Errors
+    ///
+    /// Those of a failed connection.
+    pub async fn ping(&self) -> Result<Duration, GuestError> {
+        let asked = Instant::now();
+        match self.ask(&HostFrame::Ping).await? {
+            GuestFrame::Pong => Ok(asked.elapsed()),
+            _ => Err(GuestError::Protocol("its answer to Ping is of another kind")),
+        }
+    }
+
+    /// Sends a request that has one answer.
+    async fn ask(&self, request: &HostFrame) -> Result<GuestFrame, GuestError> {
+        let mut connection = self.request(request).await?;
+        connection.receive_by(Deadline::within(ANSWER_ALLOWANCE), "an answer").await
+    }
+
+    /// Opens a connection and sends a request on it.
+    async fn request(&self, request: &HostFrame) -> Result<Connection, GuestError> {
+        let deadline = Deadline::within(ANSWER_ALLOWANCE);
+        let mut connection = Connection::open(&self.shared.transport, deadline).await?;
+        let welcome = connection.welcome(deadline).await?;
+        if *self.shared.boot_id.get_or_init(|| welcome.boot_id) != welcome.boot_id {
+            return Err(GuestError::Restarted);
+        }
+        connection.send_by(request, deadline).await?;
+        Ok(connection)
+    }
+}

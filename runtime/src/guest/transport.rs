@@ -1,0 +1,83 @@
+//! Ways to reach the agent of a guest.
+
+use std::io;
+use std::path::PathBuf;
+
+use pyro_protocol::AGENT_PORT;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio_vsock::{VsockAddr, VsockStream};
+
+/// Longest answer of the bridge to `CONNECT`: `OK `, a number of 32 bits, a line feed, and some room.
+const BRIDGE_ANSWER_MAX: usize = 32;
+
+/// How the agent of a guest is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// The Unix socket of a process that bridges to the guest's vsock, as `vhost-device-vsock` and Firecracker do.
+    VsockBridge {
+        /// The socket.
+        uds: PathBuf,
+    },
+    /// The Unix socket on which the agent itself listens.
+    Unix {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// `AF_VSOCK` of the host's kernel.
+    Vsock {
+        /// Address of the guest.
+        cid: u32,
+    },
+}
+
+/// A byte stream to an agent.
+pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl Duplex for UnixStream {}
+impl Duplex for VsockStream {}
+
+impl Transport {
+    /// Connects to the agent.
+    pub(super) async fn connect(&self) -> io::Result<Box<dyn Duplex>> {
+        match self {
+            Self::VsockBridge { uds } => {
+                let mut stream = UnixStream::connect(uds).await?;
+                stream.write_all(format!("CONNECT {AGENT_PORT}\n").as_bytes()).await?;
+                accept_bridge_answer(&mut stream).await?;
+                Ok(Box::new(stream))
+            }
+            Self::Unix { path } => Ok(Box::new(UnixStream::connect(path).await?)),
+            Self::Vsock { cid } => {
+                Ok(Box::new(VsockStream::connect(VsockAddr::new(*cid, AGENT_PORT)).await?))
+            }
+        }
+    }
+}
+
+/// Reads `OK <number>\n` and not a byte more. The number is the bridge's own port and of no use.
+async fn accept_bridge_answer(stream: &mut UnixStream) -> io::Result<()> {
+    let mut answer = Vec::with_capacity(BRIDGE_ANSWER_MAX);
+    loop {
+        match stream.read_u8().await {
+            Ok(b'\n') => break,
+            Ok(byte) => answer.push(byte),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens in the guest"));
+            }
+            Err(error) => return Err(error),
+        }
+        if answer.len() > BRIDGE_ANSWER_MAX {
+            return Err(unexpected_bridge_answer());
+        }
+    }
+    let number = answer.strip_prefix(b"OK ").ok_or_else(unexpected_bridge_answer)?;
+    if number.is_empty() || !number.iter().all(u8::is_ascii_digit) {
+        return Err(unexpected_bridge_answer());
+    }
+    Ok(())
+}
+
+fn unexpected_bridge_answer() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the vsock bridge did not answer OK")
+}
