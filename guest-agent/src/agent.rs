@@ -1,0 +1,150 @@
+//! Serving the host, from the first connection to the order to end.
+
+use std::cell::Cell;
+use std::io::{self, Write as _};
+use std::os::fd::RawFd;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::Duration;
+
+use pyro_protocol::{AGENT_PORT, BootId};
+use rustix::rand::GetRandomFlags;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::{LocalSet, spawn_local};
+
+use crate::announce;
+use crate::children::{self, Children};
+use crate::connection::{Connection, ConnectionError};
+use crate::inherited;
+use crate::journal::Journal;
+use crate::listener::Listener;
+use crate::session::{self, Shared};
+use crate::tree::{Trees, Wardens};
+
+/// Most connections that are served at once: one for each operation, and as many for short questions.
+const CONNECTIONS_MAX: usize = 2 * pyro_protocol::OPERATIONS_MAX;
+
+/// Pause after a failed accept, so that a lack of descriptors does not make the agent spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where the agent runs.
+#[derive(Debug)]
+enum Place {
+    VirtualMachine,
+    Sandbox { socket: std::os::fd::OwnedFd },
+}
+
+/// Serves as the agent of a host sandbox, on the listening socket that was inherited as `fd`.
+pub(crate) fn run_on_inherited(fd: RawFd) -> ExitCode {
+    let served = inherited::take(fd).and_then(|socket| {
+        // The working directory that the host left may be one that commands want to remove.
+        std::env::set_current_dir("/")?;
+        // PID 1 gets the orphans anyhow; elsewhere they would escape from below the agent.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        serve(Place::Sandbox { socket }, Trees::Wardens(Rc::new(Wardens::default())))
+    });
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves as PID 1 of a virtual machine until the host wants it to end.
+pub(crate) fn run_on_vsock(trees: Trees) -> io::Result<()> {
+    serve(Place::VirtualMachine, trees)
+}
+
+/// Writes to stderr, which is the console of a virtual machine and a log of a sandbox.
+pub(crate) fn complain(what: &dyn std::error::Error) {
+    let mut line = format!("pyro-agent: {what}");
+    let mut source = what.source();
+    while let Some(cause) = source {
+        line = format!("{line}: {cause}");
+        source = cause.source();
+    }
+    // Nobody is left to tell when stderr is gone.
+    let _unwritable = writeln!(io::stderr(), "{line}");
+}
+
+fn serve(place: Place, trees: Trees) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, serve_until_shutdown(place, trees))
+}
+
+async fn serve_until_shutdown(place: Place, trees: Trees) -> io::Result<()> {
+    let children = Rc::new(Children::default());
+    let ended = children::ended()?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let trees = Rc::new(trees);
+    let shared = Rc::new(Shared {
+        journal: Journal::new(Rc::clone(&trees), Rc::clone(&children)),
+        boot_id: boot_id()?,
+        shutdown: Notify::new(),
+    });
+    spawn_local(async move { children.reap(ended).await });
+    let listener = match place {
+        Place::Sandbox { socket } => Listener::new(socket)?,
+        Place::VirtualMachine => {
+            let listener = Listener::vsock(AGENT_PORT)?;
+            spawn_local(announce::announce(shared.announcement()));
+            listener
+        }
+    };
+    tokio::select! {
+        () = accept_all(&listener, &shared) => {}
+        () = shared.shutdown.notified() => {}
+        _ = terminate.recv() => {}
+    }
+    trees.end_all().await;
+    Ok(())
+}
+
+async fn accept_all(listener: &Listener, shared: &Rc<Shared>) {
+    let open = Rc::new(Cell::new(0_usize));
+    let closed = Rc::new(Notify::new());
+    loop {
+        while open.get() >= CONNECTIONS_MAX {
+            closed.notified().await;
+        }
+        match listener.accept().await {
+            Ok(connection) => {
+                open.set(open.get() + 1);
+                let (shared, open, closed) = (Rc::clone(shared), Rc::clone(&open), Rc::clone(&closed));
+                spawn_local(async move {
+                    serve_connection(connection, shared).await;
+                    open.set(open.get() - 1);
+                    closed.notify_one();
+                });
+            }
+            Err(error) => {
+                complain(&error);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(connection: Connection, shared: Rc<Shared>) {
+    match session::serve(connection, shared).await {
+        // A host that goes away or comes back is no news.
+        Ok(()) | Err(ConnectionError::Io(_) | ConnectionError::Cut | ConnectionError::Superseded) => {}
+        Err(
+            error @ (ConnectionError::Decode(_)
+            | ConnectionError::Encode(_)
+            | ConnectionError::Unexpected(_)
+            | ConnectionError::Silent),
+        ) => complain(&error),
+    }
+}
+
+/// Draws the identity of this run. It tells runs apart and is no secret: early in a boot, waiting for entropy would
+/// take a second.
+fn boot_id() -> io::Result<BootId> {
+    let mut id = [0; 16];
+    rustix::rand::getrandom(&mut id, GetRandomFlags::INSECURE)?;
+    Ok(BootId(id))
+}

@@ -1,0 +1,101 @@
+//! What this process is: the kernel, the host's sandbox and the agent itself start the same program.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::fd::RawFd;
+use std::process::ExitCode;
+
+/// What this process is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// PID 1 of a virtual machine, started by the kernel from the initramfs.
+    Init,
+    /// The agent of a host sandbox.
+    Listen {
+        /// The inherited listening socket.
+        fd: RawFd,
+    },
+    /// The process between the agent and one command.
+    Warden {
+        /// The inherited socket to the agent.
+        report: RawFd,
+        /// Program and arguments; never empty.
+        command: Vec<OsString>,
+    },
+}
+
+/// The arguments are none of the known ones.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("usage: pyro-guest-agent --listen-fd N (or as /init of an initramfs)")]
+pub(crate) struct Usage;
+
+impl Mode {
+    /// Returns what this process is by its arguments and its process id.
+    pub(crate) fn of_this_process() -> Result<Self, Usage> {
+        Self::parse(std::env::args_os().skip(1).collect(), std::process::id())
+    }
+
+    fn parse(arguments: Vec<OsString>, pid: u32) -> Result<Self, Usage> {
+        let mut rest = arguments.into_iter();
+        match rest.next().as_ref().and_then(|first| first.to_str()) {
+            Some("--listen-fd") => Ok(Self::Listen { fd: descriptor(rest.next())? }),
+            Some("--warden") => {
+                let report = descriptor(rest.next())?;
+                let command: Vec<_> = rest.collect();
+                if command.is_empty() { Err(Usage) } else { Ok(Self::Warden { report, command }) }
+            }
+            // The kernel hands words of its command line that it does not know to init as arguments.
+            Some(_) | None => {
+                if pid == 1 {
+                    Ok(Self::Init)
+                } else {
+                    Err(Usage)
+                }
+            }
+        }
+    }
+}
+
+fn descriptor(argument: Option<OsString>) -> Result<RawFd, Usage> {
+    let fd: RawFd =
+        argument.as_ref().and_then(|text| text.to_str()).and_then(|text| text.parse().ok()).ok_or(Usage)?;
+    if fd > 2 { Ok(fd) } else { Err(Usage) }
+}
+
+/// Tells a person on stderr how the program is used.
+pub(crate) fn complain(usage: &Usage) -> ExitCode {
+    // Nobody is left to tell when stderr is gone.
+    let _unwritable = writeln!(std::io::stderr(), "{usage}");
+    ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str], pid: u32) -> Result<Mode, Usage> {
+        Mode::parse(arguments.iter().map(OsString::from).collect(), pid)
+    }
+
+    #[test]
+    fn the_kernel_starts_init_whatever_it_passes_on() {
+        assert_eq!(parse(&[], 1), Ok(Mode::Init));
+        assert_eq!(parse(&["splash"], 1), Ok(Mode::Init));
+        assert_eq!(parse(&[], 7), Err(Usage));
+    }
+
+    #[test]
+    fn a_sandbox_names_its_socket() {
+        assert_eq!(parse(&["--listen-fd", "3"], 1), Ok(Mode::Listen { fd: 3 }));
+        assert_eq!(parse(&["--listen-fd", "1"], 1), Err(Usage));
+        assert_eq!(parse(&["--listen-fd", "x"], 1), Err(Usage));
+        assert_eq!(parse(&["--listen-fd"], 1), Err(Usage));
+    }
+
+    #[test]
+    fn a_warden_has_a_command() {
+        let command = vec![OsString::from("/bin/sh"), OsString::from("-lc")];
+        assert_eq!(parse(&["--warden", "4", "/bin/sh", "-lc"], 9), Ok(Mode::Warden { report: 4, command }));
+        assert_eq!(parse(&["--warden", "4"], 9), Err(Usage));
+    }
+}

@@ -1,0 +1,37 @@
+//! The agent in a guest: PID 1 of a virtual machine, or of the host sandbox's process namespace.
+//!
+//! It serves `docs/guest-protocol.md`. One thread does everything: the boot phases one after the other, then a
+//! single-threaded runtime. Only a warden, which is a process of its own, has two.
+
+mod agent;
+mod announce;
+mod arguments;
+mod boot;
+mod children;
+mod connection;
+mod follow;
+mod inherited;
+mod journal;
+mod launch;
+mod listener;
+mod operation;
+mod pump;
+mod readiness;
+mod retained;
+mod session;
+mod tree;
+mod vsock;
+mod warden;
+
+use std::process::ExitCode;
+
+use arguments::Mode;
+
+fn main() -> ExitCode {
+    match Mode::of_this_process() {
+        Ok(Mode::Init) => boot::run(),
+        Ok(Mode::Listen { fd }) => agent::run_on_inherited(fd),
+        Ok(Mode::Warden { report, command }) => warden::run(report, &command),
+        Err(usage) => arguments::complain(&usage),
+    }
+}
