@@ -1,0 +1,5 @@
+//! Environments and guests: builds, boots, drives and stops them.
+
+pub mod environment;
+pub mod guest;
+pub mod host;
