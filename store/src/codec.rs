@@ -1,0 +1,115 @@
+//! Events as payloads of records. The only module that names bincode.
+
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use pyro_core::{
+    Actor, BackendProbed, Cause, DaemonStarted, DaemonStopped, Envelope, EnvironmentInstallFailed,
+    EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested, ExecExited, ExecFailed, ExecLost,
+    ExecRequested, ExecStarted, LimitsChanged, Seq, Timestamp, UnknownEvent, WorkspaceCreated,
+    WorkspaceDeleted, WorkspaceDeleting, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting,
+    WorkspaceStopped, WorkspaceStopping,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::frame::PAYLOAD_LEN_MAX;
+use crate::log::Draft;
+
+type Config = Configuration<LittleEndian, Varint, Limit<PAYLOAD_LEN_MAX>>;
+
+/// Without the limit a few hostile length bytes would make the decoder allocate until the process aborts.
+const CONFIG: Config = bincode::config::standard().with_limit::<PAYLOAD_LEN_MAX>();
+
+/// An event or payload that cannot be translated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CodecError {
+    /// It is an unknown event: only a newer version of the program can write it.
+    Unknown,
+    /// It is longer than a record can be.
+    TooLong,
+    /// The bytes are not what their kind and version say.
+    Invalid,
+}
+
+/// What stands before the event's own struct in every payload.
+#[derive(Serialize)]
+struct PrefixRef<'a> {
+    at: Timestamp,
+    actor: &'a Actor,
+    cause: Cause,
+}
+
+/// The same, read back.
+#[derive(Deserialize)]
+struct Prefix {
+    at: Timestamp,
+    actor: Actor,
+    cause: Cause,
+}
+
+/// Appends the payload of an event and returns its kind and version.
+pub(crate) fn encode(draft: &Draft, buffer: &mut Vec<u8>) -> Result<(u16, u16), CodecError> {
+    write(&PrefixRef { at: draft.at, actor: &draft.actor, cause: draft.cause }, buffer)?;
+    encode_event(&draft.event, buffer)
+}
+
+/// Builds the envelope of a record.
+pub(crate) fn decode(seq: Seq, kind: u16, version: u16, payload: &[u8]) -> Result<Envelope, CodecError> {
+    let (prefix, len): (Prefix, usize) =
+        bincode::serde::decode_from_slice(payload, CONFIG).map_err(|_| CodecError::Invalid)?;
+    let event = decode_event(kind, version, &payload[len..])?;
+    Ok(Envelope { seq, at: prefix.at, actor: prefix.actor, cause: prefix.cause, event })
+}
+
+fn write<T: Serialize>(value: &T, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
+    bincode::serde::encode_into_std_write(value, buffer, CONFIG).map(drop).map_err(|_| CodecError::TooLong)
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    match bincode::serde::decode_from_slice(bytes, CONFIG) {
+        Ok((value, len)) if len == bytes.len() => Ok(value),
+        Ok(_) | Err(_) => Err(CodecError::Invalid),
+    }
+}
+
+/// Spells out both directions from the one table of kinds and versions.
+macro_rules! records {
+    ($(($kind:literal, $version:literal) => $event:ident,)*) => {
+        fn encode_event(event: &Event, buffer: &mut Vec<u8>) -> Result<(u16, u16), CodecError> {
+            match event {
+                $(Event::$event(event) => write(event, buffer).map(|()| ($kind, $version)),)*
+                Event::Unknown(_) => Err(CodecError::Unknown),
+            }
+        }
+
+        fn decode_event(kind: u16, version: u16, bytes: &[u8]) -> Result<Event, CodecError> {
+            match (kind, version) {
+                $(($kind, $version) => read::<$event>(bytes).map(Event::$event),)*
+                _ => Ok(Event::Unknown(UnknownEvent { kind, version, payload: bytes.to_vec() })),
+            }
+        }
+    };
+}
+
+records! {
+    (1, 1) => DaemonStarted,
+    (2, 1) => DaemonStopped,
+    (3, 1) => LimitsChanged,
+    (4, 1) => BackendProbed,
+    (20, 1) => EnvironmentInstalled,
+    (21, 1) => EnvironmentInstallFailed,
+    (22, 1) => EnvironmentRemoved,
+    (30, 1) => WorkspaceCreated,
+    (31, 1) => WorkspaceStarting,
+    (32, 1) => WorkspaceStarted,
+    (33, 1) => WorkspaceStartFailed,
+    (34, 1) => WorkspaceStopping,
+    (35, 1) => WorkspaceStopped,
+    (36, 1) => WorkspaceDeleting,
+    (37, 1) => WorkspaceDeleted,
+    (50, 1) => ExecRequested,
+    (51, 1) => ExecStarted,
+    (52, 1) => ExecExited,
+    (53, 1) => ExecFailed,
+    (54, 1) => ExecLost,
+    (55, 1) => ExecCancelRequested,
+}

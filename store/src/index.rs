@@ -1,0 +1,334 @@
+//! The index: everything that is looked up. The only module that names sled.
+//!
+//! sled panics on damage that it finds at the wrong moment, and may have lost what it said it kept. So every call is
+//! caught, the first failure closes the index for good, and callers then read the segments instead.
+
+use std::any::Any;
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use pyro_core::{RequestId, Seq, WorkspaceId};
+
+use crate::files;
+use crate::frame::array;
+use crate::shared::Head;
+
+const NAME: &str = "index";
+const STATE_NAME: &str = "index.state";
+const CLEAN: &[u8] = b"clean\n";
+
+/// Identifies the time since the host started: data that was not synced is lost when this changes.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+const FORMAT: u32 = 1;
+const FORMAT_KEY: &[u8] = b"format";
+const WATERMARK_KEY: &[u8] = b"watermark";
+
+/// Memory that sled may fill, in bytes. Its own default is a gigabyte.
+const CACHE_LEN: u64 = 16 << 20;
+
+/// How many checkpoints are kept: the newest, and one for the case that it is damaged.
+const CHECKPOINTS_KEPT: usize = 2;
+
+/// Records per block: the index knows positions of blocks and which blocks a workspace has events in.
+pub(crate) const BLOCK_LEN: u64 = 256;
+
+/// Returns the first record of the block that a record is in.
+pub(crate) const fn block_of(seq: Seq) -> Seq {
+    Seq((seq.0 - 1) / BLOCK_LEN * BLOCK_LEN + 1)
+}
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) seq: Seq,
+    /// First record of its segment.
+    pub(crate) segment: Seq,
+    /// Offset in the segment, in bytes.
+    pub(crate) offset: u64,
+}
+
+/// What is added to the index in one step.
+#[derive(Debug, Default)]
+pub(crate) struct Additions {
+    pub(crate) positions: Vec<Position>,
+    /// Workspaces and the blocks that have events of them.
+    pub(crate) workspaces: std::collections::BTreeSet<(WorkspaceId, Seq)>,
+    /// Requests and the first records of their batches, in order.
+    pub(crate) requests: Vec<(RequestId, Seq)>,
+}
+
+/// The index cannot answer; the segments can.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the index is unusable: {reason}")]
+pub(crate) struct IndexError {
+    reason: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct Index {
+    /// Directory of the log.
+    dir: PathBuf,
+    /// `None` after a failure or after closing.
+    trees: RwLock<Option<Trees>>,
+}
+
+#[derive(Debug)]
+struct Trees {
+    positions: sled::Tree,
+    workspaces: sled::Tree,
+    requests: sled::Tree,
+    checkpoints: sled::Tree,
+    meta: sled::Tree,
+    /// Last, because its drop closes the files.
+    db: sled::Db,
+}
+
+impl Index {
+    /// Opens the index, or begins a new one when the old one cannot be trusted; tells which. `hash_at` gives the hash of
+    /// a record of the log.
+    pub(crate) fn open(dir: &Path, hash_at: impl Fn(Seq) -> Option<[u8; 32]>) -> io::Result<(Self, bool)> {
+        let existed = dir.join(NAME).exists();
+        if existed && is_trusted(dir) {
+            let index = Self::try_open(dir);
+            let belongs = |index: &Self| {
+                let watermark = index.watermark().ok()?;
+                (hash_at(watermark.seq)? == watermark.hash).then_some(())
+            };
+            if let Ok(index) = index
+                && belongs(&index).is_some()
+            {
+                return Ok((index, false));
+            }
+        }
+        remove(dir)?;
+        let index = Self::try_open(dir).map_err(io::Error::other)?;
+        Ok((index, existed))
+    }
+
+    fn try_open(dir: &Path) -> Result<Self, IndexError> {
+        mark(dir, &boot_id()).map_err(|error| IndexError { reason: error.to_string() })?;
+        let trees = guarded(|| Trees::open(&dir.join(NAME)))?;
+        Ok(Self { dir: dir.to_owned(), trees: RwLock::new(Some(trees)) })
+    }
+
+    /// Returns the last record that is in the index.
+    pub(crate) fn watermark(&self) -> Result<Head, IndexError> {
+        self.with(|trees| {
+            Ok(trees.meta.get(WATERMARK_KEY)?.map_or(Head::EMPTY, |value| {
+                if value.len() == 40 { Head::new(seq_of(&value), array(&value, 8..40)) } else { Head::EMPTY }
+            }))
+        })
+    }
+
+    /// Returns a known position at or before a record.
+    pub(crate) fn position(&self, seq: Seq) -> Result<Option<Position>, IndexError> {
+        self.with(|trees| {
+            let Some((key, value)) = trees.positions.get_lt(key_of(seq.next()))? else { return Ok(None) };
+            if key.len() != 8 || value.len() != 16 {
+                return Ok(None);
+            }
+            let offset = u64::from_be_bytes(array(&value, 8..16));
+            Ok(Some(Position { seq: seq_of(&key), segment: seq_of(&value), offset }))
+        })
+    }
+
+    /// Returns the blocks from `from` to `last` that have events of a workspace.
+    pub(crate) fn blocks(
+        &self,
+        workspace: WorkspaceId,
+        from: Seq,
+        last: Seq,
+    ) -> Result<Vec<Seq>, IndexError> {
+        if from > last {
+            return Ok(Vec::new());
+        }
+        self.with(|trees| {
+            let range = workspace_key(workspace, from)..=workspace_key(workspace, last);
+            trees
+                .workspaces
+                .range(range)
+                .keys()
+                .map(|key| key.map(|key| seq_of(key.get(6..).unwrap_or_default())))
+                .collect()
+        })
+    }
+
+    /// Returns the first record of the first batch with this request id.
+    pub(crate) fn request(&self, request: RequestId) -> Result<Option<Seq>, IndexError> {
+        self.with(|trees| Ok(trees.requests.get(request.as_bytes())?.map(|value| seq_of(&value))))
+    }
+
+    /// Adds the records up to `watermark`.
+    pub(crate) fn add(&self, additions: &Additions, watermark: Head) -> Result<(), IndexError> {
+        self.with(|trees| {
+            let mut batch = sled::Batch::default();
+            for position in &additions.positions {
+                let value = [position.segment.0.to_be_bytes(), position.offset.to_be_bytes()].concat();
+                batch.insert(&key_of(position.seq), value);
+            }
+            trees.positions.apply_batch(batch)?;
+            let mut batch = sled::Batch::default();
+            for (workspace, block) in &additions.workspaces {
+                batch.insert(workspace_key(*workspace, *block).as_slice(), &[]);
+            }
+            trees.workspaces.apply_batch(batch)?;
+            for (request, seq) in &additions.requests {
+                // The first batch counts; a request id that comes again keeps its first place.
+                let absent = None::<&[u8]>;
+                drop(trees.requests.compare_and_swap(request.as_bytes(), absent, Some(&key_of(*seq)))?);
+            }
+            // After all else: sled keeps a prefix of what was written, so what the watermark covers is there.
+            let value = [watermark.seq.0.to_be_bytes().as_slice(), &watermark.hash].concat();
+            trees.meta.insert(WATERMARK_KEY, value).map(drop)
+        })
+    }
+
+    /// Saves a checkpoint and forgets old ones.
+    pub(crate) fn put_checkpoint(&self, seq: Seq, value: &[u8]) -> Result<(), IndexError> {
+        self.with(|trees| {
+            trees.checkpoints.insert(key_of(seq), value)?;
+            let keys: Vec<_> = trees.checkpoints.iter().keys().rev().skip(CHECKPOINTS_KEPT).collect();
+            for key in keys {
+                trees.checkpoints.remove(key?)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Returns the kept checkpoints, the newest first.
+    pub(crate) fn checkpoints(&self) -> Result<Vec<(Seq, Vec<u8>)>, IndexError> {
+        self.with(|trees| {
+            let entries = trees.checkpoints.iter().rev();
+            entries.map(|entry| entry.map(|(key, value)| (seq_of(&key), value.to_vec()))).collect()
+        })
+    }
+
+    /// Closes the index in order, so that the next open can trust it even after a power cut.
+    pub(crate) fn close(&self) {
+        let flushed = self.with(|trees| trees.db.flush().map(drop));
+        self.drop_trees();
+        if flushed.is_ok() {
+            // When this fails, the index is built anew after the host has been restarted: slow, but right.
+            drop(sync_files(&self.dir.join(NAME)).and_then(|()| mark(&self.dir, CLEAN)));
+        }
+    }
+
+    /// Gives up the index: lookups read the segments, and the next open builds a new one.
+    pub(crate) fn distrust(&self) {
+        self.drop_trees();
+        // When this fails, the watermark still keeps the next open from believing more than there is.
+        drop(std::fs::remove_file(self.dir.join(STATE_NAME)));
+    }
+
+    fn with<T>(&self, call: impl FnOnce(&Trees) -> Result<T, sled::Error>) -> Result<T, IndexError> {
+        let guard = self.trees.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(trees) = guard.as_ref() else {
+            return Err(IndexError { reason: "it is closed".to_owned() });
+        };
+        let result = guarded(|| call(trees));
+        drop(guard);
+        if result.is_err() {
+            self.distrust();
+        }
+        result
+    }
+
+    fn drop_trees(&self) {
+        let trees = self.trees.write().unwrap_or_else(PoisonError::into_inner).take();
+        // A sled that has failed may panic again while it closes its files.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(trees))));
+    }
+}
+
+impl Trees {
+    fn open(path: &Path) -> Result<Self, sled::Error> {
+        let db = sled::Config::default().path(path).cache_capacity(CACHE_LEN).open()?;
+        let trees = Self {
+            positions: db.open_tree("positions")?,
+            workspaces: db.open_tree("workspaces")?,
+            requests: db.open_tree("requests")?,
+            checkpoints: db.open_tree("checkpoints")?,
+            meta: db.open_tree("meta")?,
+            db,
+        };
+        let format = FORMAT.to_be_bytes();
+        match trees.meta.get(FORMAT_KEY)? {
+            Some(found) if found == format => {}
+            None if trees.meta.is_empty() => drop(trees.meta.insert(FORMAT_KEY, &format)?),
+            Some(_) | None => return Err(sled::Error::Unsupported("another format of the index".to_owned())),
+        }
+        Ok(trees)
+    }
+}
+
+/// Removes the index; whoever opens the log next builds a new one.
+pub(crate) fn remove(dir: &Path) -> io::Result<()> {
+    for result in [std::fs::remove_file(dir.join(STATE_NAME)), std::fs::remove_dir_all(dir.join(NAME))] {
+        match result {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether what was written to the index can still be there.
+fn is_trusted(dir: &Path) -> bool {
+    let boot_id = boot_id();
+    std::fs::read(dir.join(STATE_NAME))
+        .is_ok_and(|state| state == CLEAN || (!boot_id.is_empty() && state == boot_id))
+}
+
+/// Returns the boot id; empty when the host does not tell it, and then no index that was not closed is trusted.
+fn boot_id() -> Vec<u8> {
+    std::fs::read(BOOT_ID).unwrap_or_default()
+}
+
+/// Writes the state, durable: it must not say more than what is on the disk.
+fn mark(dir: &Path, state: &[u8]) -> io::Result<()> {
+    files::publish(&dir.join(STATE_NAME), state).map(drop)
+}
+
+/// sled never syncs its files itself.
+fn sync_files(index: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(index)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sync_files(&path)?;
+        }
+        File::open(path)?.sync_all()?;
+    }
+    files::sync_dir(index)
+}
+
+/// Runs a call into sled; a panic becomes an error.
+fn guarded<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, IndexError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(IndexError { reason: error.to_string() }),
+        Err(panic) => Err(IndexError { reason: panic_text(panic.as_ref()) }),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("sled panicked").to_owned()
+}
+
+const fn key_of(seq: Seq) -> [u8; 8] {
+    seq.0.to_be_bytes()
+}
+
+/// Reads a number at the beginning of a key or value; what is too short names no record.
+fn seq_of(bytes: &[u8]) -> Seq {
+    if bytes.len() < 8 { Seq::ZERO } else { Seq(u64::from_be_bytes(array(bytes, 0..8))) }
+}
+
+fn workspace_key(workspace: WorkspaceId, block: Seq) -> Vec<u8> {
+    [workspace.as_bytes().as_slice(), &key_of(block)].concat()
+}

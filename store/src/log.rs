@@ -1,0 +1,362 @@
+//! The event log: opening it and appending to it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::JoinHandle;
+
+use pyro_core::{Actor, Cause, Envelope, Event, Seq, Timestamp};
+
+use crate::anchor::Anchor;
+use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::codec::{self, CodecError};
+use crate::corruption::Corruption;
+use crate::files;
+use crate::frame::{self, PAYLOAD_LEN_MAX};
+use crate::index::Index;
+use crate::indexer::{self, Indexer};
+use crate::lock::{Lock, LockError};
+use crate::reader::{ReadError, Reader};
+use crate::recovery::{self, End};
+use crate::segment::{FIRST_RECORD, Header, Segment};
+use crate::shared::{Committed, Head, Shared};
+use crate::writer::{Submission, Writer};
+
+/// Most batches that wait for the writer; further callers wait for a place.
+const QUEUE_LEN: usize = 1024;
+
+/// How a log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Length from which on a segment is followed by a new one, in bytes. The last segment is read whenever the log is
+    /// opened, so this bounds the time which that takes.
+    pub segment_len_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { segment_len_max: 16 << 20 }
+    }
+}
+
+/// An event that is to be appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// When the daemon accepted the command that led to the event.
+    pub at: Timestamp,
+    /// Who asked.
+    pub actor: Actor,
+    /// Why.
+    pub cause: Cause,
+    /// What happened.
+    pub event: Event,
+}
+
+impl Draft {
+    fn into_envelope(self, seq: Seq) -> Envelope {
+        Envelope { seq, at: self.at, actor: self.actor, cause: self.cause, event: self.event }
+    }
+}
+
+/// What opening a log found and did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Length of the torn tail that was cut off, in bytes. Nobody was told of what stood there.
+    pub torn_len: u64,
+    /// Whether the index was built anew; checkpoints are lost then.
+    pub index_rebuilt: bool,
+}
+
+/// A log that could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has the log open.
+    #[error("the log is in use by process {pid}")]
+    Locked {
+        /// That process.
+        pid: u32,
+    },
+    /// The log is not what was written. `repair` cuts it, on request only.
+    #[error(transparent)]
+    Corrupt(#[from] Corruption),
+    /// There is no space to open it.
+    #[error("no space left to open the log in {}", .path.display())]
+    StorageFull {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The operating system refused something.
+    #[error("cannot open the log in {}", .path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        if files::is_full(&source) { Self::StorageFull { path } } else { Self::Io { path, source } }
+    }
+}
+
+impl From<ReadError> for OpenError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io { path, source } => Self::io(&path, source),
+            ReadError::Corrupt(corruption) => Self::Corrupt(corruption),
+        }
+    }
+}
+
+/// A batch that was not appended.
+///
+/// After [`Self::Io`] it is unknown whether the batch is there when the log is opened again; after every other error it
+/// is not.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum AppendError {
+    /// An event is longer than a record can be.
+    #[error("an event is longer than {PAYLOAD_LEN_MAX} bytes")]
+    TooLong,
+    /// The event is one that this version does not know; only the version that knows it can write it.
+    #[error("an unknown event cannot be appended")]
+    UnknownEvent,
+    /// The disk is full. The log is as it was, and appending works again when there is space.
+    #[error("no space left for the event log")]
+    StorageFull,
+    /// The operating system refused to write or to make durable. Nothing is appended any more.
+    #[error("cannot write the event log")]
+    Io {
+        /// What it said.
+        source: Arc<io::Error>,
+    },
+    /// An earlier batch failed. Nothing is appended until the log is opened again.
+    #[error("the event log takes no more events after an earlier failure")]
+    Poisoned {
+        /// That failure.
+        source: Arc<io::Error>,
+    },
+}
+
+/// The open event log. Clones are handles to the same log, which is closed when the last one is dropped.
+#[derive(Clone, Debug)]
+pub struct EventLog {
+    open: Arc<Open>,
+}
+
+/// Fields are dropped in this order; `Drop` ends the threads before.
+#[derive(Debug)]
+struct Open {
+    queue: Option<SyncSender<Submission>>,
+    writer: Option<JoinHandle<()>>,
+    indexer: Option<Indexer>,
+    shared: Arc<Shared>,
+    recovered: Recovered,
+    _lock: Lock,
+}
+
+impl EventLog {
+    /// Opens the log in a directory, or begins one there.
+    ///
+    /// A torn tail of the last segment is cut off. A missing or damaged index is built anew, which reads the whole log.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Locked`] at once when another process has it open, [`OpenError::Corrupt`] when a record that was
+    /// durable is damaged or missing as far as this shows without reading all segments.
+    pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
+        let dir = dir.as_ref();
+        files::create_dir(dir).map_err(|source| OpenError::io(dir, source))?;
+        let lock = Lock::take(dir).map_err(|error| match error {
+            LockError::Held { pid } => OpenError::Locked { pid },
+            LockError::Io(source) => OpenError::io(dir, source),
+        })?;
+        recovery::remove_temporary(dir).map_err(|source| OpenError::io(dir, source))?;
+        let end = match recovery::find_end(dir)? {
+            Some(end) => end,
+            None => begin(dir).map_err(|source| OpenError::io(dir, source))?,
+        };
+        let (file, segment, anchor) = settle(dir, &end).map_err(|source| OpenError::io(dir, source))?;
+        let head = end.head;
+        let (index, index_rebuilt) =
+            Index::open(dir, |seq| recovered_hash(&end, seq)).map_err(|source| OpenError::io(dir, source))?;
+        let torn_len = end.torn_len;
+        let committed = Committed { head, segments: end.segments.into() };
+        let shared = Arc::new(Shared::new(dir.to_owned(), index, committed));
+        indexer::catch_up(&shared)?;
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            anchor,
+            segment,
+            file,
+            len: end.valid_len,
+            head,
+            segment_len_max: options.segment_len_max,
+            poison: None,
+        };
+        let (queue, submissions) = mpsc::sync_channel(QUEUE_LEN);
+        let indexer = Indexer::spawn(&shared).map_err(|source| OpenError::io(dir, source))?;
+        let writer = std::thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || writer.run(&submissions))
+            .map_err(|source| OpenError::io(dir, source))?;
+        let recovered = Recovered { torn_len, index_rebuilt };
+        let open = Open {
+            queue: Some(queue),
+            writer: Some(writer),
+            indexer: Some(indexer),
+            shared,
+            recovered,
+            _lock: lock,
+        };
+        Ok(Self { open: Arc::new(open) })
+    }
+
+    /// Appends events as one batch and returns when they are durable and visible to readers.
+    ///
+    /// They get consecutive numbers. After a crash either all of them are there or none. This blocks; batches of
+    /// concurrent callers share one `fdatasync`. No events are no batch: nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// See [`AppendError`].
+    pub fn append(&self, drafts: Vec<Draft>) -> Result<Vec<Envelope>, AppendError> {
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let frames = encode(&drafts)?;
+        let (reply, answer) = mpsc::sync_channel(1);
+        let submission = Submission { frames, requests: requests(&drafts), reply };
+        let queue =
+            self.open.queue.as_ref().expect("the queue is closed only when the last handle is dropped");
+        queue.send(submission).map_err(|_| writer_ended())?;
+        let mut seq = answer.recv().map_err(|_| writer_ended())??;
+        let mut envelopes = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            envelopes.push(draft.into_envelope(seq));
+            seq = seq.next();
+        }
+        Ok(envelopes)
+    }
+
+    /// Returns a reader of this log.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(Arc::clone(&self.open.shared))
+    }
+
+    /// Returns the last durable record.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.open.shared.head()
+    }
+
+    /// Returns what opening the log found and did.
+    #[must_use]
+    pub fn recovered(&self) -> Recovered {
+        self.open.recovered
+    }
+
+    /// Saves the fold of all events up to `seq`. It may be lost; the log never depends on it.
+    ///
+    /// # Errors
+    ///
+    /// [`CheckpointError`] when the log does not reach `seq` or the index cannot be written.
+    pub fn save_checkpoint(&self, seq: Seq, bytes: &[u8]) -> Result<(), CheckpointError> {
+        checkpoint::save(&self.open.shared, seq, bytes)
+    }
+
+    /// Returns the newest checkpoint that belongs to this log; `None` when there is none, and then everything is to be
+    /// replayed.
+    #[must_use]
+    pub fn latest_checkpoint(&self) -> Option<Checkpoint> {
+        checkpoint::latest(&self.open.shared)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // The writer ends when the queue is empty and closed.
+        self.queue = None;
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has answered nobody; the panic was reported when it happened.
+            drop(writer.join());
+        }
+        if let Some(indexer) = self.indexer.take() {
+            indexer.end(&self.shared);
+        }
+        self.shared.index.close();
+    }
+}
+
+/// Makes an empty log, except for its anchor: without records there is nothing to guard yet.
+fn begin(dir: &Path) -> io::Result<End> {
+    let segment = Segment::new(dir, Seq::ZERO.next());
+    segment.create(&Header {
+        first: segment.first,
+        previous_first: Seq::ZERO,
+        previous_len: 0,
+        previous_hash: frame::GENESIS,
+    })?;
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        files::sync_dir(parent)?;
+    }
+    Ok(End { head: Head::EMPTY, segments: vec![segment], valid_len: FIRST_RECORD, torn_len: 0 })
+}
+
+/// Cuts the torn tail and makes durable what will be shown.
+fn settle(dir: &Path, end: &End) -> io::Result<(std::fs::File, Segment, Anchor)> {
+    let segment = end.segments.last().expect("a log has a segment").clone();
+    let file = files::private().read(true).write(true).open(&segment.path)?;
+    if end.torn_len > 0 {
+        file.set_len(end.valid_len)?;
+    }
+    file.sync_all()?;
+    files::sync_dir(dir)?;
+    let anchor = Anchor::create(dir, end.head)?;
+    Ok((file, segment, anchor))
+}
+
+/// Gives the hash of a record, so that an index of another log is recognised.
+fn recovered_hash(end: &End, seq: Seq) -> Option<[u8; 32]> {
+    if seq > end.head.seq {
+        None
+    } else if seq == end.head.seq {
+        Some(end.head.hash)
+    } else {
+        recovery::hash_at(&end.segments, seq).ok()
+    }
+}
+
+fn encode(drafts: &[Draft]) -> Result<Vec<u8>, AppendError> {
+    let mut frames = Vec::with_capacity(drafts.len() * 256);
+    let mut start = 0;
+    for draft in drafts {
+        start = frame::begin(&mut frames);
+        let (kind, version) = codec::encode(draft, &mut frames).map_err(|error| match error {
+            CodecError::Unknown => AppendError::UnknownEvent,
+            CodecError::TooLong | CodecError::Invalid => AppendError::TooLong,
+        })?;
+        frame::finish(&mut frames, start, kind, version).map_err(|_| AppendError::TooLong)?;
+    }
+    frame::mark_last(&mut frames, start);
+    Ok(frames)
+}
+
+fn requests(drafts: &[Draft]) -> Vec<pyro_core::RequestId> {
+    let mut requests = Vec::new();
+    for draft in drafts {
+        match draft.cause {
+            Cause::Request(request) if !requests.contains(&request) => requests.push(request),
+            Cause::Request(_) | Cause::Observation => {}
+        }
+    }
+    requests
+}
+
+fn writer_ended() -> AppendError {
+    AppendError::Poisoned { source: Arc::new(io::Error::other("the writer of the event log has ended")) }
+}

@@ -1,0 +1,139 @@
+//! Cuts a damaged log before the first record that cannot be trusted, on request.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use pyro_core::Seq;
+
+use crate::anchor::Anchor;
+use crate::corruption::{Corruption, Fault};
+use crate::files;
+use crate::index;
+use crate::lock::{Lock, LockError};
+use crate::recovery;
+use crate::shared::Head;
+use crate::verify::{Survey, VerifyError};
+
+/// What a repair did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// The last record of the log now.
+    pub head: Head,
+    /// What was wrong; `None` when nothing was, and then nothing was changed.
+    pub damage: Option<Corruption>,
+    /// Directory with everything that was changed or taken out, as it was before.
+    pub backup: Option<PathBuf>,
+}
+
+/// A log that was not repaired.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// A process has the log open.
+    #[error("the log is in use by process {pid}")]
+    Locked {
+        /// That process.
+        pid: u32,
+    },
+    /// The log was written by a newer version of the program, which can read it.
+    #[error("the log has format {found}, which is not damage: use the version that wrote it")]
+    NewerFormat {
+        /// The format.
+        found: u32,
+    },
+    /// The log could not be read.
+    #[error(transparent)]
+    Read(#[from] VerifyError),
+    /// Something could not be written. The repair can be tried again.
+    #[error("cannot repair the log in {}", .path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// Cuts the log in a directory before the batch with the first record that cannot be trusted.
+///
+/// What is taken out is kept in a new directory beside the segments. The anchor is set to the new end, so that the log
+/// opens again; the index is removed. A torn tail is no damage and is left to the next open.
+///
+/// # Errors
+///
+/// See [`RepairError`]. After an error the log is as damaged as before, or more is in the backup.
+pub fn repair(dir: impl AsRef<Path>) -> Result<Repaired, RepairError> {
+    let dir = dir.as_ref();
+    let io = |source| RepairError::Io { path: dir.to_owned(), source };
+    let lock = Lock::take(dir).map_err(|error| match error {
+        LockError::Held { pid } => RepairError::Locked { pid },
+        LockError::Io(source) => io(source),
+    })?;
+    recovery::remove_temporary(dir).map_err(io)?;
+    let survey = Survey::take(dir)?;
+    let Some(damage) = survey.damage.clone() else {
+        return Ok(Repaired { head: survey.head, damage: None, backup: None });
+    };
+    if let Corruption::Record { fault: Fault::Format { found }, .. } = damage {
+        return Err(RepairError::NewerFormat { found });
+    }
+    let backup = cut(dir, &survey).map_err(io)?;
+    drop(lock);
+    Ok(Repaired { head: survey.head, damage: Some(damage), backup: Some(backup) })
+}
+
+/// The anchor comes last: until then the log stays damaged, so an interrupted repair is not taken for a whole log.
+fn cut(dir: &Path, survey: &Survey) -> io::Result<PathBuf> {
+    let backup = new_backup(dir, survey.head.seq.next())?;
+    let kept = if survey.head == Head::EMPTY && survey.valid_len == 0 {
+        None
+    } else {
+        survey.segments.get(survey.place)
+    };
+    copy(&dir.join("anchor"), &backup)?;
+    if let Some(segment) = kept {
+        copy(&segment.path, &backup)?;
+    }
+    files::sync_dir(&backup)?;
+    files::sync_dir(dir)?;
+    index::remove(dir)?;
+    let removed = if kept.is_some() { survey.place + 1 } else { 0 };
+    for segment in survey.segments.iter().skip(removed).rev() {
+        std::fs::rename(&segment.path, target(&segment.path, &backup)?)?;
+    }
+    if let Some(segment) = kept {
+        let file = files::private().write(true).open(&segment.path)?;
+        file.set_len(survey.valid_len)?;
+        file.sync_all()?;
+    }
+    files::sync_dir(&backup)?;
+    files::sync_dir(dir)?;
+    Anchor::create(dir, survey.head)?;
+    Ok(backup)
+}
+
+fn new_backup(dir: &Path, seq: Seq) -> io::Result<PathBuf> {
+    let mut number = 1_u32;
+    loop {
+        let path = dir.join(format!("cut-{seq}-{number}"));
+        match path.try_exists()? {
+            false => return files::create_dir(&path).map(|()| path),
+            true => number += 1,
+        }
+    }
+}
+
+/// Copies a file that may be missing into the backup, durable.
+fn copy(path: &Path, backup: &Path) -> io::Result<()> {
+    let target = target(path, backup)?;
+    match std::fs::copy(path, &target) {
+        Ok(_) => File::open(target)?.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn target(path: &Path, backup: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| io::Error::other("a file of the log has a name"))?;
+    Ok(backup.join(name))
+}

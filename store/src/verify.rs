@@ -1,0 +1,200 @@
+//! Reads a whole log and says whether it is what was written.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use pyro_core::Seq;
+
+use crate::anchor::{self, Anchored};
+use crate::codec;
+use crate::corruption::{Corruption, Fault};
+use crate::frame::Frame;
+use crate::reader::ReadError;
+use crate::recovery::{self, Scanned};
+use crate::segment::{self, FIRST_RECORD, Segment};
+use crate::shared::Head;
+
+/// What reading a whole log showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The last record of the last complete batch before any damage.
+    pub head: Head,
+    /// How many segments there are.
+    pub segment_count: usize,
+    /// Length of the torn tail, in bytes; the next open cuts it off. Zero when there is damage.
+    pub torn_len: u64,
+    /// What is wrong; `None` when every record is what was written.
+    pub damage: Option<Corruption>,
+}
+
+/// A log that could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}", .path.display())]
+pub struct VerifyError {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What the operating system said.
+    pub source: io::Error,
+}
+
+/// Reads every record of the log in a directory and checks it: checksums, numbers, hash chain, payloads, anchor.
+///
+/// Changes nothing, and may run while a process appends.
+///
+/// # Errors
+///
+/// [`VerifyError`] when something cannot be read. Damage is no error; the report names it.
+pub fn verify(dir: impl AsRef<Path>) -> Result<Report, VerifyError> {
+    let survey = Survey::take(dir.as_ref())?;
+    Ok(Report {
+        head: survey.head,
+        segment_count: survey.segments.len(),
+        torn_len: survey.torn_len,
+        damage: survey.damage,
+    })
+}
+
+/// Everything that is known about a log after reading it.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    pub(crate) segments: Vec<Segment>,
+    /// The last record of the last complete batch before any damage.
+    pub(crate) head: Head,
+    /// The segment that the head is in, or would be in, as a place in `segments`.
+    pub(crate) place: usize,
+    /// Length of the part of that segment up to the head, in bytes.
+    pub(crate) valid_len: u64,
+    pub(crate) torn_len: u64,
+    pub(crate) damage: Option<Corruption>,
+}
+
+impl Survey {
+    pub(crate) fn take(dir: &Path) -> Result<Self, VerifyError> {
+        let io = |source| VerifyError { path: dir.to_owned(), source };
+        // The anchor first: another process may be appending, and the log must not be older than its anchor.
+        let anchored = anchor::read(dir).map_err(io)?;
+        let segments = segment::list(dir).map_err(io)?;
+        let mut survey =
+            Self { segments, head: Head::EMPTY, place: 0, valid_len: 0, torn_len: 0, damage: None };
+        let mut anchored_hash = matches!(anchored, Anchored::At(Head::EMPTY)).then_some(Head::EMPTY.hash);
+        survey.read_segments(anchored, &mut anchored_hash)?;
+        survey.check_anchor(anchored, anchored_hash);
+        Ok(survey)
+    }
+
+    fn read_segments(
+        &mut self,
+        anchored: Anchored,
+        anchored_hash: &mut Option<[u8; 32]>,
+    ) -> Result<(), VerifyError> {
+        for place in 0..self.segments.len() {
+            let segment = &self.segments[place];
+            let before = place.checked_sub(1).map(|before| &self.segments[before]);
+            if let Some(damage) = link_damage(segment, before, self.head, self.valid_len)? {
+                self.damage = Some(damage);
+                return Ok(());
+            }
+            let scanned = split(recovery::scan(segment, |frame| {
+                if matches!(anchored, Anchored::At(anchor) if anchor.seq == frame.seq) {
+                    *anchored_hash = Some(frame.hash);
+                }
+                decodes(frame)
+            }))?;
+            let Scanned { head, valid_len, damage } = match scanned {
+                Ok(scanned) => scanned,
+                Err(damage) => {
+                    self.damage = Some(damage);
+                    return Ok(());
+                }
+            };
+            (self.head, self.place, self.valid_len) = (head, place, valid_len);
+            if damage.is_some() {
+                self.damage = damage;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_anchor(&mut self, anchored: Anchored, anchored_hash: Option<[u8; 32]>) {
+        match anchored {
+            Anchored::At(anchor) if anchor.seq > self.head.seq => {
+                let shortened = Corruption::Shortened { anchor: anchor.seq, head: self.head.seq };
+                self.damage.get_or_insert(shortened);
+                return;
+            }
+            Anchored::At(anchor) if anchored_hash != Some(anchor.hash) => {
+                self.damage = Some(Corruption::Rewritten { seq: anchor.seq });
+                return;
+            }
+            Anchored::Unreadable if self.head.seq > Seq::ZERO => {
+                self.damage.get_or_insert(Corruption::NoAnchor);
+                return;
+            }
+            Anchored::At(_) | Anchored::Unreadable => {}
+        }
+        let in_last = self.place + 1 >= self.segments.len();
+        if let (true, Some(Corruption::Record { segment, fault, .. })) = (in_last, &self.damage)
+            && is_torn(*fault)
+        {
+            let len = std::fs::metadata(segment).map_or(self.valid_len, |metadata| metadata.len());
+            self.torn_len = len.saturating_sub(self.valid_len);
+            self.damage = None;
+        }
+    }
+}
+
+/// Tells whether a fault after the anchor, in the last segment, is what an interrupted write leaves.
+const fn is_torn(fault: Fault) -> bool {
+    match fault {
+        Fault::CutShort
+        | Fault::Length
+        | Fault::Checksum
+        | Fault::Order { .. }
+        | Fault::Flags
+        | Fault::Chain
+        | Fault::OpenBatch => true,
+        Fault::Payload | Fault::Header | Fault::Format { .. } | Fault::Link => false,
+    }
+}
+
+/// Checks that a segment continues the one before.
+fn link_damage(
+    segment: &Segment,
+    before: Option<&Segment>,
+    head: Head,
+    valid_len: u64,
+) -> Result<Option<Corruption>, VerifyError> {
+    let header = match split(segment.open())? {
+        Ok((_, header)) => header,
+        Err(damage) => return Ok(Some(damage)),
+    };
+    let expected_first = head.seq.next();
+    let previous_first = before.map_or(Seq::ZERO, |before| before.first);
+    let previous_len = if before.is_some() { valid_len } else { 0 };
+    let fault = if segment.first != expected_first
+        || header.previous_first != previous_first
+        || header.previous_len != previous_len
+    {
+        Fault::Link
+    } else if header.previous_hash != head.hash {
+        Fault::Chain
+    } else {
+        return Ok(None);
+    };
+    let offset = FIRST_RECORD;
+    Ok(Some(Corruption::Record { seq: expected_first, segment: segment.path.clone(), offset, fault }))
+}
+
+fn decodes(frame: &Frame<'_>) -> Result<(), Fault> {
+    codec::decode(frame.seq, frame.kind, frame.version, frame.payload).map(drop).map_err(|_| Fault::Payload)
+}
+
+/// Separates what is wrong with the log from what is wrong with the machine.
+fn split<T>(result: Result<T, ReadError>) -> Result<Result<T, Corruption>, VerifyError> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(ReadError::Corrupt(corruption)) => Ok(Err(corruption)),
+        Err(ReadError::Io { path, source }) => Err(VerifyError { path, source }),
+    }
+}

@@ -1,0 +1,165 @@
+//! The one thread that writes: group commit.
+//!
+//! ```text
+//! queue -> drain -> seal -> write -> fdatasync -> publish to readers -> anchor -> answer the callers
+//! ```
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+use pyro_core::{RequestId, Seq};
+
+use crate::anchor::Anchor;
+use crate::files;
+use crate::frame;
+use crate::log::AppendError;
+use crate::segment::{FIRST_RECORD, Header, Segment};
+use crate::shared::{Head, Shared};
+
+/// Most batches that one `fdatasync` makes durable.
+const GROUP_BATCHES_MAX: usize = 1024;
+
+/// Most bytes that are written at once, except for a single batch that is longer.
+const GROUP_LEN_MAX: usize = 4 << 20;
+
+/// A batch on its way to the disk.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    /// Its records, complete but for their places.
+    pub(crate) frames: Vec<u8>,
+    pub(crate) requests: Vec<RequestId>,
+    /// Gets the number of its first record.
+    pub(crate) reply: SyncSender<Result<Seq, AppendError>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) anchor: Anchor,
+    pub(crate) segment: Segment,
+    pub(crate) file: File,
+    /// Length of the segment, in bytes; what may stand after it is not part of the log.
+    pub(crate) len: u64,
+    pub(crate) head: Head,
+    pub(crate) segment_len_max: u64,
+    /// The error after which nothing is appended any more.
+    pub(crate) poison: Option<Arc<io::Error>>,
+}
+
+impl Writer {
+    /// Serves the queue until the last handle of the log is gone.
+    pub(crate) fn run(mut self, queue: &Receiver<Submission>) {
+        let mut group = Vec::new();
+        let mut buffer = Vec::new();
+        while let Ok(submission) = queue.recv() {
+            let mut len = submission.frames.len();
+            group.push(submission);
+            while group.len() < GROUP_BATCHES_MAX && len < GROUP_LEN_MAX {
+                let Ok(submission) = queue.try_recv() else { break };
+                len += submission.frames.len();
+                group.push(submission);
+            }
+            let outcome = self.commit(&mut group, &mut buffer);
+            answer(&mut group, &outcome);
+        }
+        if let Err(error) = self.anchor.sync() {
+            // The anchor is a lower bound whether this works or not.
+            drop(error);
+        }
+    }
+
+    /// Makes a group durable and visible. Returns the first number of each batch.
+    fn commit(&mut self, group: &mut [Submission], buffer: &mut Vec<u8>) -> Result<Vec<Seq>, AppendError> {
+        if let Some(error) = &self.poison {
+            return Err(AppendError::Poisoned { source: Arc::clone(error) });
+        }
+        self.shared.wait_for_room();
+        if self.len >= self.segment_len_max && self.len > FIRST_RECORD {
+            self.roll().map_err(|error| self.refuse(error))?;
+        }
+        buffer.clear();
+        let mut head = self.head;
+        let mut firsts = Vec::with_capacity(group.len());
+        for submission in &mut *group {
+            firsts.push(head.seq.next());
+            let (seq, hash) = frame::seal(&mut submission.frames, head.seq, head.hash);
+            head = Head::new(seq, hash);
+            buffer.extend_from_slice(&submission.frames);
+        }
+        self.write(buffer)?;
+        self.head = head;
+        let requests = firsts.iter().zip(&*group);
+        let requests = requests
+            .flat_map(|(first, submission)| submission.requests.iter().map(|request| (*request, *first)));
+        self.shared.publish(head, requests);
+        if let Err(error) = self.anchor.set(head)
+            && !files::is_full(&error)
+        {
+            // This group is durable; a disk that fails here is not trusted with another one.
+            self.poison = Some(Arc::new(error));
+        }
+        Ok(firsts)
+    }
+
+    /// Writes and syncs; on failure the segment is brought back to its last good length.
+    fn write(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
+        if let Err(error) = self.file.write_all_at(bytes, self.len) {
+            let truncated = self.file.set_len(self.len);
+            return Err(match truncated {
+                Ok(()) => self.refuse(error),
+                Err(_) => self.poison(error),
+            });
+        }
+        if let Err(error) = self.file.sync_data() {
+            // The kernel may have dropped the pages and forgotten the error: a second sync would prove nothing.
+            // When the truncation fails too, the rest is a torn tail for the next open.
+            drop(self.file.set_len(self.len));
+            return Err(self.poison(error));
+        }
+        self.len += u64::try_from(bytes.len()).expect("a group is shorter than 2^64");
+        Ok(())
+    }
+
+    /// Begins a new segment. Nothing has changed when this fails.
+    fn roll(&mut self) -> io::Result<()> {
+        // With the anchor durable, it can never be older than the last segment.
+        self.anchor.sync()?;
+        let segment = Segment::new(&self.shared.dir, self.head.seq.next());
+        let file = segment.create(&Header {
+            first: segment.first,
+            previous_first: self.segment.first,
+            previous_len: self.len,
+            previous_hash: self.head.hash,
+        })?;
+        self.shared.add_segment(segment.clone());
+        self.file = file;
+        self.segment = segment;
+        self.len = FIRST_RECORD;
+        Ok(())
+    }
+
+    /// Answers a failure that left the log as it was: a full disk passes, everything else poisons.
+    fn refuse(&mut self, error: io::Error) -> AppendError {
+        if files::is_full(&error) { AppendError::StorageFull } else { self.poison(error) }
+    }
+
+    fn poison(&mut self, error: io::Error) -> AppendError {
+        let source = Arc::new(error);
+        self.poison = Some(Arc::clone(&source));
+        AppendError::Io { source }
+    }
+}
+
+fn answer(group: &mut Vec<Submission>, outcome: &Result<Vec<Seq>, AppendError>) {
+    for (place, submission) in group.drain(..).enumerate() {
+        let reply = match outcome {
+            Ok(firsts) => Ok(firsts[place]),
+            Err(error) => Err(error.clone()),
+        };
+        // A caller that is gone does not need its answer; the batch stands either way.
+        drop(submission.reply.send(reply));
+    }
+}
