@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use crate::agent;
 use crate::tree::{Cgroups, Trees, Wardens};
 use cmdline::Settings;
+use mounts::Disk;
 
 /// A phase of the boot that failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,21 +30,23 @@ struct BootError {
 
 /// Boots, serves, and powers off.
 pub(crate) fn run() -> ExitCode {
-    let ended = boot().and_then(|trees| phase("serve", || agent::run_on_vsock(trees)));
+    let mut disk = None;
+    let ended = boot(&mut disk).and_then(|trees| phase("serve", || agent::run_on_vsock(trees)));
     if let Err(error) = ended {
         agent::complain(&error);
     }
-    power::off()
+    power::off(disk.as_ref())
 }
 
-fn boot() -> Result<Trees, BootError> {
+/// Boots; `disk` is set as soon as there is one to be left clean.
+fn boot(disk: &mut Option<Disk>) -> Result<Trees, BootError> {
     phase("mount the kernel's file systems", mounts::early)?;
     phase("open the console", console::adopt)?;
     let settings = phase("read the kernel command line", Settings::read)?;
     phase("load the modules", || modules::load(Path::new("/modules")))?;
     phase("wait for the image", || devices::wait(&settings.image))?;
     phase("wait for the disk", || devices::wait(&settings.disk))?;
-    phase("join image and disk", || mounts::root(&settings.image, &settings.disk))?;
+    *disk = Some(phase("join image and disk", || mounts::root(&settings.image, &settings.disk))?);
     phase("switch the root", mounts::switch_root)?;
     phase("mount what commands expect", mounts::late)?;
     phase("set the host name", || Ok(rustix::system::sethostname(settings.hostname.as_bytes())?))?;

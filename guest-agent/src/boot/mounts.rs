@@ -6,10 +6,12 @@
 use std::ffi::CStr;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use rustix::mount::MountFlags;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, mount_remount};
 
 const IMAGE: &str = "/image";
 const DISK: &str = "/disk";
@@ -26,8 +28,24 @@ pub(crate) fn early() -> io::Result<()> {
     mount("devtmpfs", "/dev", "devtmpfs", MountFlags::NOSUID, c"mode=0755")
 }
 
+/// The mounted disk, which has no path any more once the root is switched.
+#[derive(Debug)]
+pub(crate) struct Disk(OwnedFd);
+
+impl Disk {
+    /// Makes the root and the disk under it read-only, which closes the disk's journal.
+    ///
+    /// # Errors
+    ///
+    /// When something still writes; the journal is then replayed at the next mount.
+    pub(crate) fn seal(&self) -> io::Result<()> {
+        mount_remount("/", MountFlags::RDONLY, c"")?;
+        Ok(mount_remount(format!("/proc/self/fd/{}", self.0.as_raw_fd()), MountFlags::RDONLY, c"")?)
+    }
+}
+
 /// Mounts image and disk, and the overlay that joins them.
-pub(crate) fn root(image: &Path, disk: &Path) -> io::Result<()> {
+pub(crate) fn root(image: &Path, disk: &Path) -> io::Result<Disk> {
     mount(image, IMAGE, "erofs", MountFlags::RDONLY | MountFlags::NODEV, c"")?;
     mount(disk, DISK, "ext4", MountFlags::NOATIME | MountFlags::NODEV, c"")?;
     let (upper, work) = (format!("{DISK}/upper"), format!("{DISK}/work"));
@@ -35,13 +53,9 @@ pub(crate) fn root(image: &Path, disk: &Path) -> io::Result<()> {
     fs::create_dir_all(&upper)?;
     fs::create_dir_all(&work)?;
     fs::set_permissions(&upper, Permissions::from_mode(0o755))?;
-    mount(
-        "overlay",
-        ROOT,
-        "overlay",
-        MountFlags::NOATIME,
-        c"lowerdir=/image,upperdir=/disk/upper,workdir=/disk/work",
-    )
+    let layers = c"lowerdir=/image,upperdir=/disk/upper,workdir=/disk/work";
+    mount("overlay", ROOT, "overlay", MountFlags::NOATIME, layers)?;
+    Ok(Disk(rustix::fs::open(DISK, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
 }
 
 /// Makes the overlay the root of this process and of all that it starts.

@@ -4,9 +4,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::mount::MountFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::system::RebootCommand;
+
+use super::mounts::Disk;
+use crate::agent;
 
 /// How long killed processes may take to end. One that waits for a device is left behind; its writes are
 /// synced as far as they got.
@@ -16,11 +18,12 @@ const REAP_MAX: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Ends all processes, makes the disk clean and switches the machine off.
-pub(crate) fn off() -> ExitCode {
+pub(crate) fn off(disk: Option<&Disk>) -> ExitCode {
     kill_all();
     rustix::fs::sync();
-    // Read-only, the disk's journal is closed. Where something holds it open, it is replayed at the next mount.
-    let _busy = rustix::mount::mount_remount("/", MountFlags::RDONLY, c"");
+    if let Some(Err(source)) = disk.map(Disk::seal) {
+        agent::complain(&source);
+    }
     for command in [RebootCommand::PowerOff, RebootCommand::Restart, RebootCommand::Halt] {
         // A machine without power control refuses the first; the VMM treats a restart as its end.
         let _refused = rustix::system::reboot(command);
