@@ -3,3 +3,4 @@
 pub mod environment;
 pub mod guest;
 pub mod host;
+pub mod process;
