@@ -1,0 +1,64 @@
+//! The contract of the daemon's socket: one request and one response type per operation, the framing, the handshake,
+//! and the blocking client that all faces share.
+//!
+//! The structs here are the only description of the contract. Flags of the command line, properties of MCP schemas and
+//! arguments of Python are derived from them, so they cannot drift apart.
+//!
+//! ```text
+//! client                                  daemon
+//!   Hello            ------------------->
+//!                    <-------------------  Welcome, or Refused and the end
+//!   Request          ------------------->
+//!                    <-------------------  any number of Progress, Event and output frames
+//!   (Cancel)         ------------------->
+//!                    <-------------------  Reply
+//!   next Request     ------------------->  ...
+//! ```
+//!
+//! One connection carries one request at a time. `Cancel` is legal at any moment; when nothing is under way it does
+//! nothing.
+
+mod captured;
+mod client;
+mod daemon_process;
+mod error;
+mod frame;
+mod home;
+mod message;
+mod operation;
+mod readiness;
+mod request;
+mod request_id;
+mod response;
+mod run;
+mod signal;
+
+pub use captured::{CAPTURED_HEAD_BYTES, CAPTURED_TAIL_BYTES, CapturedStream, CapturedText};
+pub use client::{CallError, Canceler, Client, ClientInfo, ConnectError, Incoming, Start, TransportError};
+pub use daemon_process::{StartError, stop_daemon};
+pub use error::{ApiError, ErrorCode};
+pub use frame::{
+    Decoder, FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, JSON_LEN_MAX, OUTPUT_LEN_MAX, Stream,
+    encode_message, encode_output,
+};
+pub use home::{Home, HomeError};
+pub use message::{
+    API_VERSION, ClientMessage, Hello, Progress, PullProgress, RunProgress, ServerMessage, Welcome,
+};
+pub use operation::{Operation, Request, Response};
+pub use readiness::Readiness;
+pub use request::{
+    DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
+    EnvPruneRequest, EnvPullRequest, LogRequest, Resume, RunRequest, VmCreateRequest, VmDeleteRequest,
+    VmExecRequest, VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest, VmStatusRequest,
+    VmStopRequest,
+};
+pub use request_id::{RequestIdError, new_request_id, parse_request_id};
+pub use response::{
+    BackendReport, Capabilities, Cleanup, ConnectedNetwork, DaemonStatus, DaemonStopped, DeleteResult,
+    DoctorReport, EnvList, EnvObject, EventActor, KvmReport, LogEnd, LogEvent, NetworkInfo, NetworkingReport,
+    NoNetwork, PruneResult, PullResult, ReapResult, RunOutcome, RunResult, RuntimeReport, ToolReport,
+    VmObject,
+};
+pub use run::{CancelToken, Run, RunEvent};
+pub use signal::signal_name;

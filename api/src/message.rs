@@ -1,0 +1,136 @@
+//! What goes over the socket as JSON, and the handshake.
+
+use pyro_core::Face;
+use serde::{Deserialize, Serialize};
+
+use crate::error::ApiError;
+use crate::operation::{Request, Response};
+use crate::response::LogEvent;
+
+/// Version of everything that goes over the socket. Client and daemon must agree on it.
+///
+/// The frames, [`Hello`] and the refusal of it stay as they are in all versions: a client can always find out with whom it
+/// cannot talk.
+pub const API_VERSION: u32 = 1;
+
+/// What a client sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientMessage {
+    /// The first message of a connection.
+    Hello(Hello),
+    /// Asks for an operation; the next one may follow its reply.
+    Request(Request),
+    /// Ends the operation that is under way. Its reply still comes; when there is none, nothing happens.
+    Cancel,
+}
+
+/// Who connects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The [`API_VERSION`] that it speaks.
+    pub api: u32,
+    /// Version of the program.
+    pub version: String,
+    /// Name and version of the program, such as `pyro/2.5.0`, for the log.
+    pub client: String,
+    /// The way by which its requests come in.
+    #[serde(with = "face")]
+    pub face: Face,
+}
+
+/// What a daemon sends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerMessage {
+    /// Answers [`Hello`]: requests may follow.
+    Welcome(Welcome),
+    /// Answers [`Hello`] or something that breaks the rules: the connection ends.
+    Refused(ApiError),
+    /// The operation under way got on.
+    Progress(Progress),
+    /// The log has an event.
+    Event(LogEvent),
+    /// The operation under way has ended.
+    Reply(Box<Result<Response, ApiError>>),
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The [`API_VERSION`] that it speaks.
+    pub api: u32,
+    /// Version of the program.
+    pub version: String,
+    /// Process id of the daemon.
+    pub pid: u32,
+}
+
+/// How far an operation has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Progress {
+    /// An environment is being installed; a `run` does so when it is missing.
+    Pull(PullProgress),
+    /// A command is about to run.
+    Run(RunProgress),
+}
+
+/// How far the installation of an environment has come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PullProgress {
+    /// Which environment.
+    pub environment: String,
+    /// What is being done, in one word; the last one is `ready`.
+    pub phase: String,
+    /// Part of the whole that is done, from 0 to 1, never falling; `None` while that cannot be known.
+    pub fraction: Option<f64>,
+    /// What is being done, for people.
+    pub detail: String,
+}
+
+/// How far a `run` has come. The phases come in this order, and again from the first after a new connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunProgress {
+    /// The VM is being created.
+    Create {
+        /// Its environment.
+        environment: String,
+    },
+    /// The VM boots.
+    Start {
+        /// Its id.
+        vm_id: String,
+    },
+    /// The command is sent to the guest.
+    Execute {
+        /// Id of the VM.
+        vm_id: String,
+    },
+}
+
+/// The words for [`Face`] on the socket.
+pub(crate) mod face {
+    use pyro_core::Face;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de};
+
+    const WORDS: [(Face, &str); 5] = [
+        (Face::Daemon, "daemon"),
+        (Face::Cli, "cli"),
+        (Face::Mcp, "mcp"),
+        (Face::Python, "python"),
+        (Face::Fuse, "fuse"),
+    ];
+
+    pub(crate) fn serialize<S: Serializer>(face: &Face, serializer: S) -> Result<S::Ok, S::Error> {
+        let word = WORDS.iter().find(|(known, _)| known == face).map(|(_, word)| *word);
+        word.expect("every face has a word").serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Face, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let face = WORDS.iter().find(|(_, word)| *word == text).map(|(face, _)| *face);
+        face.ok_or_else(|| de::Error::custom(format_args!("unknown face {text:?}")))
+    }
+}

@@ -1,0 +1,97 @@
+//! The table of operations: which request is answered by which response.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::request::{
+    DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
+    EnvPruneRequest, EnvPullRequest, LogRequest, RunRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest,
+    VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest,
+};
+use crate::response::{
+    DaemonStatus, DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject, LogEnd, NetworkInfo,
+    PruneResult, PullResult, ReapResult, RunOutcome, VmObject,
+};
+
+/// A request whose response has a known type.
+pub trait Operation: Into<Request> + Clone {
+    /// What answers it.
+    type Response: Serialize + DeserializeOwned;
+
+    /// Takes the answer out of a response; `None` when the response belongs to another operation.
+    fn response(response: Response) -> Option<Self::Response>;
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident($request:ty) -> $response:ty,)+) => {
+        /// All that can be asked of the daemon.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Request {
+            $($(#[$doc])* $name($request),)+
+        }
+
+        /// The answer to a [`Request`], under the same name.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Response {
+            $($(#[$doc])* $name($response),)+
+        }
+
+        $(
+            impl From<$request> for Request {
+                fn from(request: $request) -> Self {
+                    Self::$name(request)
+                }
+            }
+
+            impl Operation for $request {
+                type Response = $response;
+
+                fn response(response: Response) -> Option<$response> {
+                    match response {
+                        Response::$name(response) => Some(response),
+                        _ => None,
+                    }
+                }
+            }
+        )+
+    };
+}
+
+operations! {
+    /// Creates a VM, runs one command in it and deletes it; sends progress and output.
+    Run(RunRequest) -> RunOutcome,
+    /// Lists the catalog of environments.
+    EnvList(EnvListRequest) -> EnvList,
+    /// Installs an environment; sends progress.
+    EnvPull(EnvPullRequest) -> PullResult,
+    /// Tells about one environment.
+    EnvInspect(EnvInspectRequest) -> EnvObject,
+    /// Removes what is left of old installations.
+    EnvPrune(EnvPruneRequest) -> PruneResult,
+    /// Creates a VM without starting it.
+    VmCreate(VmCreateRequest) -> VmObject,
+    /// Boots a VM.
+    VmStart(VmStartRequest) -> VmObject,
+    /// Runs one command in a started VM and deletes it; sends progress and output.
+    VmExec(VmExecRequest) -> RunOutcome,
+    /// Stops a VM.
+    VmStop(VmStopRequest) -> VmObject,
+    /// Deletes a VM.
+    VmDelete(VmDeleteRequest) -> DeleteResult,
+    /// Tells about a VM.
+    VmStatus(VmStatusRequest) -> VmObject,
+    /// Tells about the network of a VM.
+    VmNetworkInfo(VmNetworkInfoRequest) -> NetworkInfo,
+    /// Deletes all VMs whose time to live is over.
+    VmReapExpired(VmReapExpiredRequest) -> ReapResult,
+    /// Sends the events of the log.
+    Log(LogRequest) -> LogEnd,
+    /// Tells what this host can do.
+    Doctor(DoctorRequest) -> DoctorReport,
+    /// Tells about the daemon.
+    DaemonStatus(DaemonStatusRequest) -> DaemonStatus,
+    /// Ends the daemon. Guests go on.
+    DaemonStop(DaemonStopRequest) -> DaemonStopped,
+}

@@ -1,0 +1,233 @@
+//! A `run` that survives the daemon: when the connection is lost, it goes on with a new daemon where it was.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::client::{CallError, Canceler, Client, ClientInfo, Incoming, Start, TransportError, take_reply};
+use crate::error::{ApiError, ErrorCode};
+use crate::frame::Stream;
+use crate::home::Home;
+use crate::message::{Progress, RunProgress};
+use crate::request::{Resume, RunRequest};
+use crate::request_id::new_request_id;
+use crate::response::RunOutcome;
+
+/// Most connections that may be lost in a row: a request that kills every daemon must not do so forever.
+const LOSSES_MAX: u32 = 5;
+
+/// A connection that lasted so long ends the row.
+const STEADY_AFTER: Duration = Duration::from_secs(60);
+
+/// Lets another thread end a run, before and after it has a connection.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken {
+    state: Arc<Mutex<CancelState>>,
+}
+
+#[derive(Debug, Default)]
+struct CancelState {
+    requested: bool,
+    canceler: Option<Canceler>,
+}
+
+impl CancelToken {
+    /// Returns a token that nobody has used.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks for the end of the run. Its [`Run::next_event`] still gives how it ended.
+    pub fn cancel(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.requested = true;
+        if let Some(canceler) = &state.canceler {
+            // A lost connection is noticed by the thread that reads from it, and the next one gets the wish as well.
+            let _lost = canceler.cancel();
+        }
+    }
+
+    /// Returns whether the end was asked for.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).requested
+    }
+
+    fn attach(&self, canceler: Canceler) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.requested {
+            let _lost = canceler.cancel();
+        }
+        state.canceler = Some(canceler);
+    }
+}
+
+/// What happens in a run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RunEvent {
+    /// It got on. No phase comes twice.
+    Progress(Progress),
+    /// The command printed something. No byte is lost or comes twice.
+    Output(Stream, Vec<u8>),
+    /// It has ended, and all of its output has come.
+    Ended(RunOutcome),
+}
+
+/// A command in a VM of its own.
+#[derive(Debug)]
+pub struct Run {
+    home: Home,
+    info: ClientInfo,
+    start: Start,
+    cancel: CancelToken,
+    request: RunRequest,
+    client: Client,
+    received: Resume,
+    furthest: Phase,
+    losses: u32,
+    connected_at: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Begin,
+    Create,
+    Start,
+    Execute,
+}
+
+impl Run {
+    /// Sends the request, with a request id if it has none.
+    ///
+    /// # Errors
+    ///
+    /// When there is no connection, or when the end was asked for already.
+    pub fn start(
+        home: &Home,
+        info: &ClientInfo,
+        start: &Start,
+        mut request: RunRequest,
+        cancel: &CancelToken,
+    ) -> Result<Self, CallError> {
+        request.request_id.get_or_insert_with(new_request_id);
+        let client = Client::connect(home, info, start)?;
+        let mut run = Self {
+            home: home.clone(),
+            info: info.clone(),
+            start: start.clone(),
+            cancel: cancel.clone(),
+            request,
+            client,
+            received: Resume::default(),
+            furthest: Phase::Begin,
+            losses: 0,
+            connected_at: Instant::now(),
+        };
+        if cancel.is_requested() {
+            return Err(CallError::Failed(ApiError::new(
+                ErrorCode::Canceled,
+                "canceled before the command was sent",
+            )));
+        }
+        match run.submit() {
+            Err(TransportError::Lost) => run.reconnect()?,
+            result => result?,
+        }
+        Ok(run)
+    }
+
+    /// Waits for the next event; there is none after [`RunEvent::Ended`] or an error.
+    ///
+    /// # Errors
+    ///
+    /// When the run is refused, fails or is canceled, or when no daemon can be reached any more.
+    pub fn next_event(&mut self) -> Result<RunEvent, CallError> {
+        loop {
+            let incoming = match self.client.receive() {
+                Err(TransportError::Lost) => {
+                    self.reconnect()?;
+                    continue;
+                }
+                result => result?,
+            };
+            match incoming {
+                Incoming::Output(stream, bytes) => {
+                    self.count(stream, bytes.len());
+                    return Ok(RunEvent::Output(stream, bytes));
+                }
+                Incoming::Progress(progress) if self.is_news(&progress) => {
+                    return Ok(RunEvent::Progress(progress));
+                }
+                Incoming::Progress(_) => {}
+                Incoming::Event(_) => {
+                    return Err(TransportError::Unexpected { what: "an event of the log" }.into());
+                }
+                Incoming::Reply(reply) => {
+                    let outcome = take_reply::<RunRequest>(*reply)?;
+                    return self.check_complete(&outcome).map(|()| RunEvent::Ended(outcome));
+                }
+            }
+        }
+    }
+
+    fn submit(&mut self) -> Result<(), TransportError> {
+        self.connected_at = Instant::now();
+        self.client.send(self.request.clone())?;
+        self.cancel.attach(self.client.canceler());
+        Ok(())
+    }
+
+    fn reconnect(&mut self) -> Result<(), CallError> {
+        loop {
+            if self.connected_at.elapsed() >= STEADY_AFTER {
+                self.losses = 0;
+            }
+            self.losses += 1;
+            if self.losses > LOSSES_MAX {
+                return Err(TransportError::Lost.into());
+            }
+            self.client = Client::connect(&self.home, &self.info, &self.start)?;
+            self.request.resume = Some(self.received);
+            match self.submit() {
+                Err(TransportError::Lost) => {}
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    fn count(&mut self, stream: Stream, len: usize) {
+        let received = match stream {
+            Stream::Stdout => &mut self.received.stdout_offset,
+            Stream::Stderr => &mut self.received.stderr_offset,
+        };
+        *received += u64::try_from(len).expect("a frame is shorter than 2^64");
+    }
+
+    fn is_news(&mut self, progress: &Progress) -> bool {
+        let phase = match progress {
+            Progress::Pull(_) => return self.furthest < Phase::Start,
+            Progress::Run(RunProgress::Create { .. }) => Phase::Create,
+            Progress::Run(RunProgress::Start { .. }) => Phase::Start,
+            Progress::Run(RunProgress::Execute { .. }) => Phase::Execute,
+        };
+        let news = phase > self.furthest;
+        self.furthest = self.furthest.max(phase);
+        news
+    }
+
+    /// The daemon sends all output before its reply; anything else would be a silent loss.
+    fn check_complete(&self, outcome: &RunOutcome) -> Result<(), CallError> {
+        let Resume { stdout_offset, stderr_offset } = self.received;
+        if (stdout_offset, stderr_offset) == (outcome.stdout_bytes, outcome.stderr_bytes) {
+            return Ok(());
+        }
+        Err(CallError::Failed(ApiError::new(
+            ErrorCode::Internal,
+            format_args!(
+                "output is incomplete: {stdout_offset} of {} bytes of standard output and {stderr_offset} of {} bytes \
+                 of standard error came",
+                outcome.stdout_bytes, outcome.stderr_bytes
+            ),
+        )))
+    }
+}
