@@ -9,6 +9,7 @@ mod announcement;
 mod connection;
 mod error;
 mod operation;
+mod socket_path;
 mod transport;
 
 use std::sync::{Arc, OnceLock};
@@ -25,6 +26,7 @@ pub use announcement::{Announcement, Announcements};
 pub use error::{Failure, GuestError};
 pub use operation::{Observation, Operation};
 pub use transport::Transport;
+pub(crate) use transport::connect_unix;
 
 /// Time for a guest to take a connection and to answer a request. A busy guest under TCG on a loaded host has been
 /// seen to need seconds; one that needs longer is not going to answer.

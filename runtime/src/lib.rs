@@ -4,3 +4,4 @@ pub mod environment;
 pub mod guest;
 pub mod host;
 pub mod process;
+pub mod qemu;

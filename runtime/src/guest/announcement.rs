@@ -11,6 +11,7 @@ use tokio::net::UnixListener;
 
 use super::connection::{Connection, Deadline};
 use super::error::{GuestError, cut};
+use super::socket_path::SocketPath;
 
 /// Time for the agent to send its announcement once it has connected.
 const ANNOUNCE_ALLOWANCE: Duration = Duration::from_secs(10);
@@ -49,7 +50,7 @@ impl Announcements {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => (),
         }
-        let listener = UnixListener::bind(&path)?;
+        let listener = UnixListener::bind(SocketPath::of(&path)?.as_path())?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         Ok(Self { listener, path })
     }

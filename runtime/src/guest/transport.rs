@@ -1,12 +1,14 @@
 //! Ways to reach the agent of a guest.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pyro_protocol::AGENT_PORT;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio_vsock::{VsockAddr, VsockStream};
+
+use super::socket_path::SocketPath;
 
 /// Longest answer of the bridge to `CONNECT`: `OK `, a number of 32 bits, a line feed, and some room.
 const BRIDGE_ANSWER_MAX: usize = 32;
@@ -42,17 +44,22 @@ impl Transport {
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Duplex>> {
         match self {
             Self::VsockBridge { uds } => {
-                let mut stream = UnixStream::connect(uds).await?;
+                let mut stream = connect_unix(uds).await?;
                 stream.write_all(format!("CONNECT {AGENT_PORT}\n").as_bytes()).await?;
                 accept_bridge_answer(&mut stream).await?;
                 Ok(Box::new(stream))
             }
-            Self::Unix { path } => Ok(Box::new(UnixStream::connect(path).await?)),
+            Self::Unix { path } => Ok(Box::new(connect_unix(path).await?)),
             Self::Vsock { cid } => {
                 Ok(Box::new(VsockStream::connect(VsockAddr::new(*cid, AGENT_PORT)).await?))
             }
         }
     }
+}
+
+/// Connects to a Unix socket by a path of any length.
+pub(crate) async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    UnixStream::connect(SocketPath::of(path)?.as_path()).await
 }
 
 /// Reads `OK <number>\n` and not a byte more. The number is the bridge's own port and of no use.
