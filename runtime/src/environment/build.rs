@@ -93,6 +93,7 @@ pub(super) fn require(tools: &Tools) -> Result<(), PullError> {
         Tool::DpkgDeb,
         Tool::MkfsErofs,
         Tool::Setpriv,
+        Tool::Unshare,
         Tool::Tar,
         Tool::Sh,
     ];
@@ -100,7 +101,6 @@ pub(super) fn require(tools: &Tools) -> Result<(), PullError> {
         tools.require(*tool)?;
     }
     if !geteuid().is_root() {
-        tools.require(Tool::Unshare)?;
         tools.require(Tool::NewUidMap)?;
     }
     if Path::new(KEYRING).exists() {

@@ -26,7 +26,7 @@ pub struct Environments {
 }
 
 /// What can be told about an environment without booting it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Inspection {
     /// Its entry in the catalog: name, version, description and default packages.
     pub entry: &'static CatalogEntry,
@@ -45,7 +45,7 @@ pub struct Inspection {
     /// Directory of its installation, there or not.
     pub install_dir: PathBuf,
     /// The installation; an error tells why there is none that can be used.
-    pub installed: Result<Installed, std::sync::Arc<NotInstalled>>,
+    pub installed: Result<Installed, NotInstalled>,
 }
 
 impl Environments {
@@ -82,7 +82,7 @@ impl Environments {
             catalog_version,
             cache_dir: self.root.clone(),
             install_dir: self.dir().join(dir_name(entry)),
-            installed: self.installed(name).map_err(std::sync::Arc::new),
+            installed: self.installed(name),
         }
     }
 
@@ -198,4 +198,56 @@ fn entry_of(name: &EnvironmentName) -> &'static CatalogEntry {
 
 fn name_of(entry: &CatalogEntry) -> EnvironmentName {
     entry.name.parse().expect("every name of the catalog is an EnvironmentName")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Environments, Lock, NotInstalled, dir_name, name_of};
+    use crate::environment::manifest::tests::install;
+    use pyro_core::CATALOG;
+    use std::fs;
+
+    #[test]
+    fn what_is_installed_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let environments = Environments::new(root.path().to_owned());
+        let platform = root.path().join("linux-x86_64");
+        install(&platform.join("debian_12-1.0.0"), &CATALOG[0]);
+        fs::create_dir_all(platform.join("debian_12-base-1.0.0")).unwrap();
+        let list = environments.list();
+        assert_eq!(list[0].install_dir, platform.join("debian_12-1.0.0"));
+        assert!(list[0].installed.is_ok());
+        assert!(matches!(list[1].installed, Err(NotInstalled::Damaged { .. })));
+        assert!(matches!(list[2].installed, Err(NotInstalled::Absent(_))));
+        assert!(environments.verify(&name_of(&CATALOG[0])).is_ok());
+    }
+
+    #[test]
+    fn prune_removes_the_useless_and_leaves_the_rest() {
+        let root = tempfile::tempdir().unwrap();
+        let environments = Environments::new(root.path().to_owned());
+        assert!(environments.prune().unwrap().is_empty(), "nothing was ever installed");
+        let platform = root.path().join("linux-x86_64");
+        install(&platform.join(dir_name(&CATALOG[0])), &CATALOG[0]);
+        install(&platform.join("debian_12-0.9.0"), &CATALOG[0]);
+        install(&platform.join("fedora_40-1.0.0"), &CATALOG[0]);
+        let useless = [
+            ".partial-debian_12-base-1.0.0",
+            ".partial-debian_12-base-1.0.0.replaced",
+            "debian_12-0.9.0",
+            "debian_12-base-1.0.0",
+            "fedora_40-1.0.0",
+        ];
+        let in_use = ".partial-debian_12-build-1.0.0";
+        for name in useless.iter().chain([&in_use]) {
+            fs::create_dir_all(platform.join(name)).unwrap();
+        }
+        fs::write(platform.join("notes.txt"), "").unwrap();
+        let pull = Lock::try_take(&platform.join(".lock-debian_12-build-1.0.0")).unwrap();
+        assert_eq!(environments.prune().unwrap(), useless.map(|name| platform.join(name)));
+        assert!(platform.join(in_use).exists() && platform.join("notes.txt").exists());
+        assert!(environments.installed(&name_of(&CATALOG[0])).is_ok());
+        drop(pull);
+        assert_eq!(environments.prune().unwrap(), [platform.join(in_use)]);
+    }
 }

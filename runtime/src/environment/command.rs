@@ -1,9 +1,12 @@
 //! Runs the external programs of a pull so that none of them outlives it.
 //!
-//! Each program is its own process group, which a cancelled pull ends: politely first, because mmdebstrap has mounts
-//! and temporary files to take away, then by force. If pyro itself is killed, `setpriv --pdeathsig` tells the
-//! program, and whatever lingers keeps the lock of the environment as its standard input, so that no other pull starts
-//! over the same files before the last one of them is gone.
+//! Each program is its own process group, which a cancelled pull ends: politely first, because mmdebstrap has
+//! temporary files to take away, then by force. If pyro itself is killed, `setpriv --pdeathsig` ends the program.
+//! Whatever lingers keeps the lock of the environment as its standard input, so that no other pull starts over
+//! the same files before the last one of them is gone.
+//!
+//! As root, a program also gets mount and process namespaces of its own. Without these, a killed mmdebstrap would leave
+//! the host's `/sys` and `/dev/shm` mounted in its temporary directory, where the next removal would empty them.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -15,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, geteuid, kill_process_group, waitid};
 
 use super::pull::PullError;
 use crate::host::{Tool, Tools};
@@ -28,6 +31,9 @@ const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Bytes kept of the end of what a program wrote to standard error, for the message if it fails.
 const TAIL_BYTES: usize = 4096;
+
+/// Arguments of `unshare` for programs that root starts.
+const OWN_NAMESPACES: &[&str] = &["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
 
 /// The switch by which a pull is ended from outside.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +91,6 @@ impl Cancel {
 
     fn reap(&self, child: &mut Child) -> io::Result<ExitStatus> {
         // Wait first without the lock: the leader becomes a zombie, which still owns its number.
-        use rustix::process::{WaitId, WaitIdOptions, waitid};
         loop {
             match waitid(WaitId::Pid(Pid::from_child(child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
                 Err(rustix::io::Errno::INTR) => {}
@@ -120,12 +125,20 @@ impl Runner<'_> {
         line: &mut dyn FnMut(&str),
     ) -> Result<Vec<u8>, PullError> {
         let mut command = Command::new(self.tools.require(Tool::Setpriv)?);
-        command.args(["--pdeathsig", "TERM", "--"]).arg(self.tools.require(tool)?).args(arguments);
-        // TMPDIR: what mmdebstrap leaves if it is killed is then taken away with the rest. An ordinary user's
-        // mapped ids may not pass through the user's private directories, so there it stays in /tmp.
-        if rustix::process::geteuid().is_root() {
+        if geteuid().is_root() {
+            // With the first process of a process namespace, all others end, so force does no harm.
+            command
+                .args(["--pdeathsig", "KILL", "--"])
+                .arg(self.tools.require(Tool::Unshare)?)
+                .args(OWN_NAMESPACES);
+            // What mmdebstrap leaves if it is killed is then taken away with the rest.
             command.env("TMPDIR", self.dir);
+        } else {
+            // mmdebstrap makes namespaces itself. It keeps its files in /tmp, because the user's mapped ids may not
+            // pass through the user's private directories, and removes them when it is asked to end.
+            command.args(["--pdeathsig", "TERM", "--"]);
         }
+        command.arg(self.tools.require(tool)?).args(arguments);
         let failed = |source| PullError::Io { doing: "run", path: tool.binary().into(), source };
         command
             .env("LC_ALL", "C")

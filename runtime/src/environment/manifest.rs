@@ -149,3 +149,85 @@ fn stat(dir: &Path, name: &str) -> Result<fs::Metadata, Damage> {
     let path = dir.join(name);
     fs::symlink_metadata(&path).map_err(|source| Damage::Unreadable { path, source })
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::{Damage, FileRecord, Manifest};
+    use crate::environment::installed::{FILES, ROOTFS_TREE};
+    use crate::environment::tree;
+    use pyro_core::{CATALOG, CatalogEntry};
+    use std::fs;
+    use std::path::Path;
+
+    /// Makes a small installation that is whole.
+    pub(in crate::environment) fn install(dir: &Path, entry: &CatalogEntry) -> Manifest {
+        fs::create_dir_all(dir.join(ROOTFS_TREE).join("bin")).unwrap();
+        fs::write(dir.join(ROOTFS_TREE).join("bin/sh"), "shell").unwrap();
+        for name in FILES {
+            fs::write(dir.join(name), format!("content of {name}")).unwrap();
+        }
+        let manifest = Manifest {
+            catalog_version: "0.0.0".to_owned(),
+            name: entry.name.to_owned(),
+            version: entry.version.to_owned(),
+            source: "test".to_owned(),
+            source_digest: None,
+            installed_at: 0,
+            kernel_version: "6.1".to_owned(),
+            files: FILES.iter().map(|name| FileRecord::of(dir, name).unwrap()).collect(),
+            tree: tree::record(&dir.join(ROOTFS_TREE)).unwrap(),
+        };
+        manifest.write(dir).unwrap();
+        manifest
+    }
+
+    /// Makes an installation, spoils it, and returns what the quick and the full look say.
+    fn looks(spoil: impl FnOnce(&Path)) -> (Result<(), Damage>, Result<(), Damage>) {
+        let dir = tempfile::tempdir().unwrap();
+        let manifest = install(dir.path(), &CATALOG[0]);
+        assert_eq!(Manifest::read(dir.path()).unwrap().0, manifest);
+        spoil(dir.path());
+        (manifest.check(dir.path(), &CATALOG[0], FILES), manifest.verify(dir.path()))
+    }
+
+    #[test]
+    fn a_whole_installation_passes() {
+        assert!(matches!(looks(|_| ()), (Ok(()), Ok(()))));
+    }
+
+    #[test]
+    fn a_missing_or_cut_file_is_seen_at_once() {
+        let (quick, _) = looks(|dir| fs::remove_file(dir.join("vmlinux")).unwrap());
+        assert!(matches!(quick, Err(Damage::Unreadable { path, .. }) if path.ends_with("vmlinux")));
+        let (quick, _) = looks(|dir| fs::write(dir.join("rootfs.erofs"), "content").unwrap());
+        assert!(matches!(quick, Err(Damage::Size { expected: 23, found: 7, .. })));
+        let (quick, _) = looks(|dir| fs::remove_dir_all(dir.join(ROOTFS_TREE)).unwrap());
+        assert!(matches!(quick, Err(Damage::Unreadable { .. })));
+    }
+
+    #[test]
+    fn a_changed_byte_is_seen_by_the_full_look() {
+        let (quick, full) = looks(|dir| fs::write(dir.join("vmlinux"), "content of vmlinuy").unwrap());
+        assert!(matches!((quick, full), (Ok(()), Err(Damage::Content { path })) if path == "vmlinux"));
+        let (quick, full) = looks(|dir| fs::write(dir.join("rootfs/bin/sh"), "shelk").unwrap());
+        assert!(matches!((quick, full), (Ok(()), Err(Damage::Content { path })) if path == "rootfs"));
+    }
+
+    #[test]
+    fn another_environment_and_an_incomplete_list_are_foreign() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut manifest = install(dir.path(), &CATALOG[0]);
+        assert!(matches!(manifest.check(dir.path(), &CATALOG[1], FILES), Err(Damage::Foreign)));
+        manifest.files.pop();
+        assert!(matches!(manifest.check(dir.path(), &CATALOG[0], FILES), Err(Damage::Foreign)));
+    }
+
+    #[test]
+    fn a_malformed_manifest_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in ["", "{}", "null", "{\"name\": \"debian:12\""] {
+            fs::write(dir.path().join(super::MANIFEST), text).unwrap();
+            assert!(matches!(Manifest::read(dir.path()), Err(Damage::Malformed(_))), "{text}");
+        }
+    }
+}

@@ -123,7 +123,12 @@ fn add_content(digest: &mut blake3::Hasher, path: &Path, metadata: &Metadata) ->
 }
 
 /// Removes files and directories that may not be there.
+///
+/// Refuses when anything is mounted below, because what is mounted belongs to somebody else.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
+    if is_mounted_below(path)? {
+        return Err(io::Error::new(io::ErrorKind::ResourceBusy, "a file system is mounted below"));
+    }
     let removed = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
@@ -133,6 +138,21 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
+}
+
+fn is_mounted_below(path: &Path) -> io::Result<bool> {
+    let path = match fs::canonicalize(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    // The fifth field is the mount point, with blanks and backslashes in octal.
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    Ok(points.any(|point| {
+        let plain =
+            point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\");
+        Path::new(&plain).starts_with(&path)
+    }))
 }
 
 /// Returns the packages of a Debian root file system as sorted lines `name version architecture`.
@@ -151,7 +171,7 @@ fn package(stanza: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{packages, record, remove, settle, shifted};
+    use super::{is_mounted_below, packages, record, remove, settle, shifted};
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
     use std::path::Path;
@@ -234,6 +254,16 @@ mod tests {
         remove(&dir.path().join("bin")).unwrap();
         remove(&dir.path().join("bin")).unwrap();
         assert!(outside.path().exists() && fs::read_dir(dir.path()).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn mount_points_are_not_removed() {
+        // /proc is mounted on every Linux host; asking must not depend on being allowed to remove anything.
+        assert!(is_mounted_below(Path::new("/proc")).unwrap() && is_mounted_below(Path::new("/")).unwrap());
+        let dir = sample();
+        assert!(
+            !is_mounted_below(dir.path()).unwrap() && !is_mounted_below(&dir.path().join("none")).unwrap()
+        );
     }
 
     #[test]
