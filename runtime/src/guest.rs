@@ -10,6 +10,8 @@ mod connection;
 mod error;
 mod operation;
 mod socket_path;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::sync::{Arc, OnceLock};
@@ -26,6 +28,8 @@ pub use announcement::{Announcement, Announcements};
 pub use error::{Failure, GuestError};
 pub use operation::{Observation, Operation};
 pub use transport::Transport;
+
+pub use pyro_protocol::Stream;
 pub(crate) use transport::connect_unix;
 
 /// Time for a guest to take a connection and to answer a request. A busy guest under TCG on a loaded host has been

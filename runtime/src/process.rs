@@ -2,6 +2,8 @@
 
 mod detached;
 mod readiness;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -41,6 +43,15 @@ impl ProcessRef {
             return Ok(None);
         };
         Ok((found.process == process && found.is_alive()?).then_some(found))
+    }
+
+    /// Returns the process that calls.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses to tell, as without `/proc`.
+    pub fn own() -> io::Result<Self> {
+        Self::of_pid(std::process::id())?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
     /// Returns the process that has this pid now, `None` when there is none.
@@ -120,6 +131,24 @@ impl ProcessRef {
         // A descriptor can be waited for once at a time, so that each wait has its own.
         readiness::readable(self.pidfd.as_fd().try_clone_to_owned()?).await
     }
+}
+
+/// Kills the detached processes that belong to a directory and waits for their end; see [`processes_with`].
+///
+/// # Errors
+///
+/// When `/proc` cannot be read or the system refuses.
+pub async fn kill_all(dir: &Path) -> io::Result<()> {
+    let dir = dir.to_owned();
+    let processes =
+        tokio::task::spawn_blocking(move || processes_with(&dir)).await.map_err(io::Error::other)??;
+    for process in &processes {
+        process.kill()?;
+    }
+    for process in &processes {
+        process.exited().await?;
+    }
+    Ok(())
 }
 
 /// Returns the detached processes of this user that belong to a directory: their working directory is there, or
@@ -211,32 +240,5 @@ impl Stat {
             has_terminal: field(7)? != "0",
             start_ticks: field(22)?.parse().ok()?,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_with_parentheses_does_not_shift_the_fields() {
-        let line = b"77 (a) R 1 (b) S 1 77 77 34816 77 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2\n";
-        let expected = Stat { session: Some(77), has_terminal: true, start_ticks: 987_654 };
-        assert_eq!(Stat::parse(line), Some(expected));
-    }
-
-    #[test]
-    fn only_the_whole_path_is_a_mention() {
-        let dir = OsStr::new("/p/workspaces/ab");
-        for line in [
-            "qemu\0-drive\0file=/p/workspaces/ab/disk,if=none",
-            "x\0/p/workspaces/ab\0",
-            "x\0a:/p/workspaces/ab",
-        ] {
-            assert!(mentions(line.as_bytes(), dir), "{line:?}");
-        }
-        for line in ["x\0/p/workspaces/abc\0", "x\0/q/p/workspaces/ab\0", "x\0/p/workspaces/a", ""] {
-            assert!(!mentions(line.as_bytes(), dir), "{line:?}");
-        }
     }
 }
