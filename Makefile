@@ -1,0 +1,64 @@
+# pyro: everything that a developer or CI runs. `make help` lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+TARGET := $(CURDIR)/target
+DIST := $(TARGET)/dist
+HOST := x86_64-unknown-linux-gnu
+export PYRO_TOOLS := $(TARGET)/tools
+# Environments are built once for demo, tests and benchmarks.
+export PYRO_ENVIRONMENT_CACHE_DIR := $(TARGET)/environments
+export PATH := $(PATH):/usr/sbin:/sbin:$(PYRO_TOOLS)/bin
+PYRO := $(DIST)/bin/pyro
+NEXTEST := $(shell command -v cargo-nextest >/dev/null && echo 'nextest run' || echo 'test')
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+.PHONY: bootstrap
+bootstrap: ## install what is missing on a Debian machine
+	@scripts/bootstrap
+
+.PHONY: build
+build: bootstrap ## build pyro and its guest agent into target/dist
+	cargo build --locked --release -p pyro-cli
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --profile agent --target $(HOST) -p pyro-guest-agent
+	install -D $(TARGET)/release/pyro $(DIST)/bin/pyro
+	install -D $(TARGET)/$(HOST)/agent/pyro-guest-agent $(DIST)/libexec/pyro/pyro-guest-agent
+	install -D $(PYRO_TOOLS)/bin/vhost-device-vsock $(DIST)/libexec/pyro/vhost-device-vsock
+
+.PHONY: environment
+environment: build ## build the environment debian:12 into target/environments
+	PYRO_HOME=$(TARGET)/demo $(PYRO) env pull debian:12
+
+.PHONY: demo
+demo: environment ## run a command in a real guest
+	@PYRO_HOME=$(TARGET)/demo $(PYRO) run debian:12 -- git --version; \
+	status=$$?; PYRO_HOME=$(TARGET)/demo $(PYRO) daemon stop >/dev/null; exit $$status
+
+.PHONY: test
+test: environment ## run all tests, some of them in a real guest
+	@PYRO_HOME=$(TARGET)/demo $(PYRO) daemon stop >/dev/null
+	cargo $(NEXTEST) --locked --workspace
+	cargo test --locked --workspace --doc --quiet
+
+.PHONY: check
+check: lint test ## what must pass before a change lands
+
+.PHONY: lint
+lint: ## formatting, clippy, dependencies
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
+	else echo 'skipped: cargo-deny is not installed (cargo install cargo-deny)'; fi
+
+.PHONY: bench
+bench: environment ## measure what docs/performance.md reports
+	cargo bench --locked -p pyro-store
+	cargo bench --locked -p pyro-tests
+
+.PHONY: clean
+clean: ## remove everything that was built
+	-PYRO_HOME=$(TARGET)/demo $(PYRO) daemon stop
+	cargo clean

@@ -1,0 +1,7 @@
+//! End-to-end tests over the real binaries, and checks of the layering.
+//!
+//! The tests run what `make build` put into `target/dist`; [`Pyro`] gives each of them a home of its own.
+
+mod pyro;
+
+pub use pyro::{Output, Pyro, dist, environments, finish};

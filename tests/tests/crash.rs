@@ -1,0 +1,131 @@
+//! Each part is killed in mid-command: afterwards the log tells the truth and nothing is left.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Child;
+
+use pyro_tests::{Pyro, finish};
+use rustix::process::{Pid, Signal, kill_process};
+
+fn kill(pid: i32) {
+    kill_process(Pid::from_raw(pid).expect("a pid is positive"), Signal::KILL).expect("the process is there");
+}
+
+/// Starts a command that says `ready` and then counts, and returns when it has said so.
+fn start(pyro: &Pyro, backend: &[&str], script: &str) -> (Child, BufReader<std::process::ChildStdout>) {
+    let arguments =
+        [&["run", "--mem-mib", "512"], backend, &["debian:12", "--", "sh", "-c", script]].concat();
+    let mut child = pyro.spawn(&arguments);
+    let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("a pipe can be read");
+    if line != "ready\n" {
+        let output = child.wait_with_output().expect("a child can be waited for");
+        panic!("{line:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    (child, stdout)
+}
+
+fn assert_nothing_left(pyro: &Pyro) {
+    let guests: Vec<_> =
+        pyro.processes().into_iter().filter(|(_, line)| line.contains("/workspaces/")).collect();
+    assert!(guests.is_empty(), "{guests:?}");
+    let directories: Vec<_> = std::fs::read_dir(pyro.home().join("workspaces")).unwrap().flatten().collect();
+    assert!(directories.is_empty(), "{directories:?}");
+    let outputs: Vec<_> = std::fs::read_dir(pyro.home().join("outputs")).unwrap().flatten().collect();
+    assert!(outputs.is_empty(), "{outputs:?}");
+}
+
+fn killed_client(backend: &[&str], config: &str) {
+    let pyro = Pyro::new().config(config);
+    let (mut child, _stdout) = start(&pyro, backend, "echo ready; sleep 100");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let deleted = pyro.wait_for("workspace_deleted");
+    assert_eq!(deleted["data"]["reason"], "client_gone");
+    assert!(pyro.kinds().iter().any(|kind| kind == "exec_lost"));
+    assert_nothing_left(&pyro);
+}
+
+#[test]
+fn killed_client_takes_its_vm_along() {
+    killed_client(&[], "backend = \"qemu\"\n");
+}
+
+#[test]
+fn killed_client_takes_its_sandbox_along() {
+    killed_client(&["--allow-host-compat"], "backend = \"host_sandbox\"\n");
+}
+
+fn killed_daemon(backend: &[&str], config: &str) {
+    let pyro = Pyro::new().config(config);
+    // The lines come while no daemon lives as well as before and after.
+    let script = "echo ready; i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo line $i; sleep 0.01; done; echo once >&2; exit 3";
+    let (mut child, mut stdout) = start(&pyro, backend, script);
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    kill(pyro.daemon_pid());
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stdout, &mut rest).unwrap();
+    let status = child.wait().unwrap();
+    let mut err = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut err).unwrap();
+
+    assert_eq!(status.code(), Some(3), "{err}");
+    let lines: Vec<_> = line.lines().chain(rest.lines()).map(str::to_owned).collect();
+    let expected: Vec<_> = (1..=400).map(|number| format!("line {number}")).collect();
+    assert_eq!(lines, expected, "no byte lost or doubled");
+    assert_eq!(err.lines().filter(|line| *line == "once").count(), 1, "{err}");
+    let kinds = pyro.kinds();
+    for (kind, count) in
+        [("exec_requested", 1), ("exec_exited", 1), ("workspace_deleted", 1), ("daemon_started", 2)]
+    {
+        assert_eq!(kinds.iter().filter(|other| *other == kind).count(), count, "{kinds:?}");
+    }
+    assert_nothing_left(&pyro);
+}
+
+#[test]
+fn killed_daemon_is_replaced_and_the_command_in_its_vm_goes_on() {
+    killed_daemon(&[], "backend = \"qemu\"\n");
+}
+
+#[test]
+fn killed_daemon_is_replaced_and_the_command_in_its_sandbox_goes_on() {
+    killed_daemon(&["--allow-host-compat"], "backend = \"host_sandbox\"\n");
+}
+
+#[test]
+fn daemon_and_client_killed_together_leave_nothing() {
+    let pyro = Pyro::new().config("backend = \"host_sandbox\"\n");
+    let (mut child, _stdout) = start(&pyro, &["--allow-host-compat"], "echo ready; sleep 100");
+    let daemon = pyro.daemon_pid();
+    child.kill().unwrap();
+    kill(daemon);
+    child.wait().unwrap();
+    // Any command starts the next daemon, which finds a guest without an owner.
+    let deleted = pyro.wait_for("workspace_deleted");
+    assert_eq!(deleted["data"]["reason"], "client_gone");
+    assert_nothing_left(&pyro);
+}
+
+#[test]
+fn killed_vmm_is_told_and_cleared() {
+    let pyro = Pyro::new().config("backend = \"qemu\"\n");
+    let (child, _stdout) = start(&pyro, &[], "echo ready; sleep 100");
+    let vmm =
+        pyro.processes().into_iter().find(|(_, line)| line.contains("qemu-system")).expect("QEMU runs").0;
+    kill(vmm);
+    let mut child = child;
+    let status = child.wait().unwrap();
+    let mut err = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut err).unwrap();
+    assert_eq!(status.code(), Some(1), "{err}");
+    assert!(err.contains("[error]"), "{err}");
+    let _deleted = pyro.wait_for("workspace_deleted");
+    let kinds = pyro.kinds();
+    assert!(kinds.iter().any(|kind| kind == "exec_lost"), "{kinds:?}");
+    assert_nothing_left(&pyro);
+
+    let again = finish(pyro.spawn(&["run", "--mem-mib", "512", "debian:12", "--", "true"]));
+    assert_eq!(again.code, Some(0), "{}", again.err());
+}

@@ -1,0 +1,63 @@
+//! The daemon: one per home, started by need, ended in order.
+
+use pyro_tests::{Pyro, finish};
+
+#[test]
+fn twenty_cold_starts_end_with_one_daemon() {
+    let pyro = Pyro::new();
+    let clients: Vec<_> = (0..20).map(|_| pyro.spawn(&["env", "list", "--json"])).collect();
+    for client in clients {
+        let output = finish(client);
+        assert_eq!(output.code, Some(0), "{}", output.err());
+    }
+    let daemons: Vec<_> = pyro.processes();
+    let kinds = pyro.kinds();
+    assert_eq!(kinds.iter().filter(|kind| *kind == "daemon_started").count(), 1, "{kinds:?} {daemons:?}");
+}
+
+#[test]
+fn log_and_state_are_the_same_after_a_restart() {
+    let pyro = Pyro::new().config("backend = \"host_sandbox\"\n");
+    let output = pyro.run(&["run", "--allow-host-compat", "debian:12", "--", "true"]);
+    assert_eq!(output.code, Some(0), "{}", output.err());
+    let before = pyro.log();
+    let doctor = pyro.run(&["doctor", "--json"]).json();
+    assert_eq!(pyro.run(&["daemon", "stop"]).code, Some(0));
+    let after = pyro.log();
+    assert_eq!(after[..before.len()], before[..], "the past does not change");
+    let kinds: Vec<_> = after[before.len()..].iter().map(|event| event["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["daemon_stopped", "daemon_started"]);
+    let again = pyro.run(&["doctor", "--json"]).json();
+    assert_eq!(again["last_boot"], doctor["last_boot"], "what the doctor remembers comes from the log");
+}
+
+#[test]
+fn log_follows_without_gap_from_a_position() {
+    let pyro = Pyro::new();
+    let seqs: Vec<_> = pyro.log().iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    let dense: Vec<_> = (1..=seqs.len() as u64).collect();
+    assert_eq!(seqs, dense);
+    let since = pyro.run(&["log", "--json", "--since", "2"]).out();
+    assert!(since.starts_with("{") && since.contains("\"seq\":2"), "{since}");
+    assert!(!since.contains("\"seq\":1,"), "{since}");
+}
+
+#[test]
+fn files_of_the_home_are_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let pyro = Pyro::new();
+    let _listed = pyro.run(&["env", "list"]);
+    let mode = |path: &str| std::fs::metadata(pyro.home().join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode("run/pyro.sock"), 0o600);
+    for directory in ["log", "run", "workspaces", "outputs"] {
+        assert_eq!(mode(directory), 0o700, "{directory}");
+    }
+}
+
+#[test]
+fn status_does_not_start_a_daemon() {
+    let pyro = Pyro::new();
+    let output = pyro.run(&["daemon", "status", "--json"]);
+    assert_eq!(output.json()["running"], false, "{}", output.err());
+    assert!(pyro.processes().is_empty());
+}

@@ -1,0 +1,78 @@
+//! `pyro run --allow-host-compat` in namespaces of this host.
+
+use pyro_tests::Pyro;
+
+fn sandbox() -> Pyro {
+    Pyro::new().config("backend = \"host_sandbox\"\n")
+}
+
+fn run(pyro: &Pyro, script: &str) -> pyro_tests::Output {
+    pyro.run(&["run", "--allow-host-compat", "debian:12", "--", "sh", "-c", script])
+}
+
+#[test]
+fn sandbox_is_only_for_those_who_asked() {
+    let output = sandbox().run(&["run", "--json", "debian:12", "--", "true"]);
+    assert_eq!(output.code, Some(1));
+    let json = output.json();
+    assert_eq!(json["code"], "guest_unavailable");
+    assert!(json["error"].as_str().unwrap().contains("--allow-host-compat"), "{json}");
+}
+
+#[test]
+fn sandbox_names_itself() {
+    let output = run(&sandbox(), "echo out; echo err >&2; exit 7");
+    assert_eq!((output.out().as_str(), output.code), ("out\n", Some(7)), "{}", output.err());
+    assert!(output.err().contains("execution_mode=host_compat exit_code=7"), "{}", output.err());
+}
+
+#[test]
+fn nothing_of_the_host_is_inherited() {
+    let pyro = sandbox().variable("SECRET_OF_THE_HOST", "42");
+    let home = pyro.home().to_str().unwrap().to_owned();
+    let script = format!(
+        "env; cat /proc/1/environ; ls -l /proc/self/fd /proc/1/fd; ls -d {home} /work; cat; hostname"
+    );
+    let output = run(&pyro, &script);
+    let (out, err) = (output.out(), output.err());
+    assert!(!out.contains("SECRET_OF_THE_HOST") && !out.contains("PYRO_HOME"), "{out}");
+    assert!(!out.contains(&home), "a path of the host is visible:\n{out}");
+    assert!(err.contains(&format!("cannot access '{home}'")), "{err}");
+}
+
+#[test]
+fn timeout_leaves_no_process_on_the_host() {
+    let pyro = sandbox();
+    let marker = format!("sleep 1{:09}", std::process::id());
+    let script = format!("{marker} & setsid {marker} & (trap '' TERM HUP; {marker}) & {marker}");
+    let output = pyro.run(&[
+        "run",
+        "--json",
+        "--allow-host-compat",
+        "--timeout-seconds",
+        "1",
+        "debian:12",
+        "--",
+        "sh",
+        "-c",
+        &script,
+    ]);
+    assert_eq!(output.code, Some(124), "{}", output.err());
+    let left: Vec<_> = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .filter(|line| {
+            line.starts_with(b"sleep\0") && String::from_utf8_lossy(line).replace('\0', " ").contains(&marker)
+        })
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn large_output_is_whole() {
+    let output = run(&sandbox(), "head -c 50000000 /dev/zero; echo end");
+    assert_eq!(output.code, Some(0), "{}", output.err());
+    assert_eq!(output.stdout.len(), 50_000_004);
+    assert!(output.stdout.ends_with(b"\0end\n"));
+}

@@ -1,0 +1,9 @@
+//! All end-to-end tests and checks; one binary, so that it is linked once.
+
+mod crash;
+mod daemon;
+mod guest;
+mod host_sandbox;
+mod layering;
+mod refusals;
+mod tidy;
