@@ -297,6 +297,12 @@ impl Client {
         self.sender.send(&ClientMessage::Request(request.into()))
     }
 
+    /// Tells whether at least the beginning of a message is here already.
+    #[must_use]
+    pub fn has_buffered(&self) -> bool {
+        !self.reader.buffer().is_empty()
+    }
+
     /// Waits for the next message.
     ///
     /// # Errors

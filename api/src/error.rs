@@ -134,6 +134,8 @@ codes! {
     ProtocolViolation = "protocol_violation",
     /// The operation does not exist on this host or in this version.
     Unsupported = "unsupported",
+    /// The client could not print what it got.
+    OutputFailed = "output_failed",
     /// A defect of pyro.
     Internal = "internal",
 }

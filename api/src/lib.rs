@@ -46,6 +46,7 @@ pub use message::{
     API_VERSION, ClientMessage, Hello, Progress, PullProgress, RunProgress, ServerMessage, Welcome,
 };
 pub use operation::{Operation, Request, Response};
+pub use pyro_core::{Face, RequestId};
 pub use readiness::Readiness;
 pub use request::{
     DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,

@@ -1,0 +1,261 @@
+//! The grammar of the command line. Flags that are fields of a request stand in `pyro-api`.
+
+use std::ffi::OsString;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use pyro_api::{DoctorRequest, EnvInspectRequest, EnvPullRequest, LogRequest, RunRequest};
+
+/// Widest help text, in columns: longer lines are hard to read.
+const HELP_WIDTH_MAX: usize = 100;
+
+const OVERVIEW: &str = "\
+Examples:
+  pyro doctor                                can this host run guests, and how
+  pyro run debian:12 -- uname -a             a VM for one command
+  pyro run debian:12 -- sh -lc 'a | b'       pipelines need a shell
+  pyro run --json debian:12 -- git --version
+  pyro log --follow                          what happens, as it happens
+
+Files are kept in $PYRO_HOME (default: $XDG_DATA_HOME/pyro or ~/.local/share/pyro).
+The first command that needs it starts a daemon there.
+
+Exit codes: 0 success, 1 failure, 2 wrong usage; `pyro run` exits with the code of its command,
+124 after a timeout, 128 + N when signal N killed it.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  pyro run debian:12 -- git --version
+  pyro run debian:12 --timeout-seconds 300 --mem-mib 2048 --vcpu-count 2 -- make test
+  pyro run --network debian:12-build -- sh -lc 'git clone https://example.org/r.git && make -C r'
+  pyro run debian:12 --json -- sh -lc 'echo out; echo err >&2; exit 7'
+
+The words behind `--` are quoted and joined to one command line for `/bin/sh -lc` in the guest.
+Standard output and standard error come as they are printed. On a terminal only text and colours
+pass; into a file or pipe every byte does. With --json they are part of the result, up to 1 MiB of
+each.
+
+Ctrl-C ends the command and deletes the VM; a second one does not wait for that.";
+
+const LOG_EXAMPLES: &str = "\
+Examples:
+  pyro log                          all events, oldest first
+  pyro log --since 120              from event 120 on
+  pyro log --follow --json | jq .kind
+
+A line is `#NUMBER TIME KIND WORKSPACE DETAILS`. With --json it is one JSON object.";
+
+/// Disposable Linux workspaces: runs commands in microVMs and keeps a log of everything that happened
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "pyro",
+    version,
+    after_help = OVERVIEW,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    max_term_width = HELP_WIDTH_MAX
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows, installs and removes environments: the root file systems that guests boot
+    #[command(subcommand, arg_required_else_help = true)]
+    Env(EnvCommand),
+    /// Runs one command in a new VM and deletes the VM
+    #[command(after_help = RUN_EXAMPLES, allow_negative_numbers = true)]
+    Run(RunArgs),
+    /// Runs `git --version` in a VM of debian:12 and prints the result as JSON
+    Demo(DemoArgs),
+    /// Tells whether and how this host can run guests, and what to install
+    Doctor(DoctorArgs),
+    /// Shows the event log
+    #[command(after_help = LOG_EXAMPLES, allow_negative_numbers = true)]
+    Log(LogArgs),
+    /// Runs, shows and ends the daemon that owns the log and the guests
+    #[command(subcommand, arg_required_else_help = true)]
+    Daemon(DaemonCommand),
+    /// The first process of a host sandbox; started by the daemon only
+    #[command(hide = true, disable_help_flag = true)]
+    SandboxInit(SandboxInitArgs),
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum EnvCommand {
+    /// Lists all environments and whether they are installed
+    List(JsonFlag),
+    /// Installs an environment, or repairs its installation; takes a few minutes
+    #[command(after_help = "Example:\n  pyro env pull debian:12")]
+    Pull(EnvPullArgs),
+    /// Shows everything about one environment
+    #[command(after_help = "Example:\n  pyro env inspect debian:12 --json")]
+    Inspect(EnvInspectArgs),
+    /// Removes damaged, outdated and unfinished installations; valid ones stay
+    Prune(JsonFlag),
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum DaemonCommand {
+    /// Runs the daemon in the foreground; other commands start it in the background by themselves
+    Run(DaemonRunArgs),
+    /// Shows the daemon if one runs; does not start one
+    Status(JsonFlag),
+    /// Ends the daemon; guests and their commands go on and are taken over by the next one
+    Stop(JsonFlag),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct JsonFlag {
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) request: RunRequest,
+    #[command(flatten)]
+    pub(crate) format: JsonFlag,
+    /// Let the output do to a terminal whatever it wants
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) raw: bool,
+    /// Program and arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Give the guest outbound network access and make an HTTP request
+    #[arg(long)]
+    pub(crate) network: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) request: DoctorRequest,
+    #[command(flatten)]
+    pub(crate) format: JsonFlag,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct LogArgs {
+    #[command(flatten)]
+    pub(crate) request: LogRequest,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EnvPullArgs {
+    #[command(flatten)]
+    pub(crate) request: EnvPullRequest,
+    #[command(flatten)]
+    pub(crate) format: JsonFlag,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct EnvInspectArgs {
+    #[command(flatten)]
+    pub(crate) request: EnvInspectRequest,
+    #[command(flatten)]
+    pub(crate) format: JsonFlag,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DaemonRunArgs {
+    /// Detach from the terminal, and write one line to standard output when ready or failed
+    #[arg(long, hide = true, action = ArgAction::SetTrue)]
+    pub(crate) report_ready: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SandboxInitArgs {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Command, ErrorKind> {
+        let arguments = ["pyro"].iter().chain(arguments);
+        Cli::try_parse_from(arguments).map(|cli| cli.command).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn grammar_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    /// Catches an option that is accepted on one side of the environment only, or taken for a word of the command.
+    #[test]
+    fn options_stand_on_both_sides_of_the_environment() {
+        let options: [&[&str]; 4] = [
+            &["--json"],
+            &["--network"],
+            &["--mem-mib", "2048"],
+            &["--timeout-seconds=7", "--allow-host-compat"],
+        ];
+        for sides in 0..1_u32 << options.len() {
+            let on = |side: bool| {
+                let chosen =
+                    options.iter().enumerate().filter(move |(index, _)| (sides >> index & 1 == 1) == side);
+                chosen.flat_map(|(_, words)| words.iter().copied())
+            };
+            let arguments: Vec<&str> =
+                ["run"].into_iter().chain(on(false)).chain(["debian:12"]).chain(on(true)).collect();
+            let arguments = [&arguments[..], &["--", "git", "--json", "--", "-x"]].concat();
+            let Ok(Command::Run(args)) = parse(&arguments) else { panic!("{arguments:?}") };
+            let expected = RunRequest {
+                mem_mib: 2048,
+                timeout_seconds: 7,
+                network: true,
+                allow_host_compat: true,
+                ..RunRequest::new("debian:12", "")
+            };
+            assert_eq!((args.request, args.format.json), (expected, true), "{arguments:?}");
+            assert_eq!(args.words, ["git", "--json", "--", "-x"]);
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let Ok(Command::Run(args)) = parse(&["run", "debian:12", "--", "true"]) else { panic!() };
+        let request = args.request;
+        assert_eq!(
+            (request.vcpu_count, request.mem_mib, request.timeout_seconds, request.ttl_seconds),
+            (1, 1024, 30, 600)
+        );
+        assert!(!request.network && !request.allow_host_compat);
+        let Ok(Command::Doctor(args)) = parse(&["doctor"]) else { panic!() };
+        assert_eq!(args.request.platform, "linux-x86_64");
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        let table: [(&[&str], ErrorKind); 9] = [
+            (&[], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            (&["env"], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+            (&["nonsense"], ErrorKind::InvalidSubcommand),
+            (&["run"], ErrorKind::MissingRequiredArgument),
+            (&["run", "debian:12"], ErrorKind::MissingRequiredArgument),
+            (&["run", "debian:12", "--"], ErrorKind::MissingRequiredArgument),
+            (&["run", "debian:12", "git", "--version"], ErrorKind::UnknownArgument),
+            (&["run", "debian:12", "--vcpu-count", "-1", "--", "true"], ErrorKind::ValueValidation),
+            (&["log", "--since", "x"], ErrorKind::ValueValidation),
+        ];
+        for (arguments, kind) in table {
+            assert_eq!(parse(arguments).map(|_| ()), Err(kind), "{arguments:?}");
+        }
+    }
+}

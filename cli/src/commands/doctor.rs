@@ -1,0 +1,98 @@
+//! `pyro doctor`
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use pyro_api::{BackendReport, DoctorReport, RuntimeReport};
+
+use super::print;
+use crate::arguments::DoctorArgs;
+use crate::exit::{Failure, Format};
+use crate::sanitize;
+use crate::session::Session;
+
+pub(crate) fn execute(args: DoctorArgs) -> Result<ExitCode, Failure> {
+    let report = Session::starting()?.call(args.request)?;
+    print(&report, Format::from_flag(args.format.json), text)
+}
+
+const fn yes(value: bool) -> &'static str {
+    if value { "yes" } else { "no" }
+}
+
+fn text(report: &DoctorReport) -> String {
+    let mut text = String::new();
+    let mut line = |arguments: std::fmt::Arguments<'_>| {
+        writeln!(text, "{}", sanitize::line(&arguments.to_string())).expect("a string takes everything");
+    };
+    line(format_args!("Platform: {}", report.platform));
+    line(format_args!("Runtime: {}", if report.runtime_ok { "PASS" } else { "FAIL" }));
+    let kvm = report.kvm;
+    line(format_args!(
+        "KVM: exists={} readable={} writable={}",
+        yes(kvm.exists),
+        yes(kvm.readable),
+        yes(kvm.writable)
+    ));
+    if let Some(runtime) = &report.runtime {
+        runtime_lines(runtime, &mut line);
+    }
+    let networking = &report.networking;
+    line(format_args!(
+        "Networking: tun={} ip_forward={}",
+        yes(networking.tun_available),
+        yes(networking.ip_forward_enabled)
+    ));
+    line(format_args!("Guests: {}", guests(report)));
+    for backend in &report.backends {
+        line(format_args!("  {}", backend_line(backend)));
+    }
+    let missing: Vec<_> = report.tools.iter().filter(|tool| tool.path.is_none()).collect();
+    let found = report.tools.len() - missing.len();
+    line(format_args!("Tools: {found} of {} found", report.tools.len()));
+    for tool in missing {
+        line(format_args!("  {} is missing: apt-get install {}", tool.name, tool.package));
+    }
+    if !report.issues.is_empty() {
+        line(format_args!("Issues:"));
+        for issue in &report.issues {
+            line(format_args!("- {issue}"));
+        }
+    }
+    text
+}
+
+fn runtime_lines(runtime: &RuntimeReport, line: &mut dyn FnMut(std::fmt::Arguments<'_>)) {
+    line(format_args!("Environment cache: {}", runtime.cache_dir));
+    let capabilities = &runtime.capabilities;
+    line(format_args!(
+        "Capabilities: vm_boot={} guest_exec={} guest_network={}",
+        yes(capabilities.supports_vm_boot),
+        yes(capabilities.supports_guest_exec),
+        yes(capabilities.supports_guest_network)
+    ));
+}
+
+fn guests(report: &DoctorReport) -> String {
+    let mut text = match (&report.backend, &report.accelerator) {
+        (Some(backend), Some(accelerator)) => format!("{backend} with {accelerator}"),
+        (Some(backend), None) => backend.clone(),
+        (None, _) => return "none can be run on this host".to_owned(),
+    };
+    if let Some(boot_ms) = report.last_boot_ms {
+        write!(text, "; the last boot took {boot_ms} ms").expect("a string takes everything");
+    }
+    text
+}
+
+fn backend_line(backend: &BackendReport) -> String {
+    let name = format!("{}/{}", backend.backend, backend.accelerator);
+    let mut text = format!("{name:<20} {}", backend.verdict);
+    if let Some(boot_ms) = backend.boot_ms {
+        write!(text, ", booted in {boot_ms} ms").expect("a string takes everything");
+    }
+    for more in [&backend.reason, &backend.remedy].into_iter().flatten() {
+        write!(text, "; {more}").expect("a string takes everything");
+    }
+    text
+}

@@ -1,0 +1,87 @@
+//! `pyro log`
+
+use std::process::ExitCode;
+
+use pyro_api::{CallError, Client, Incoming, LogEvent, LogRequest, TransportError};
+
+use crate::arguments::LogArgs;
+use crate::event_line::event_line;
+use crate::exit::{Failure, Format};
+use crate::json;
+use crate::session::Session;
+use crate::sink::Sink;
+
+/// Events are printed together up to so many bytes, as long as more of them are there already.
+const BATCH_LEN_BYTES: usize = 64 * 1024;
+
+pub(crate) fn execute(args: LogArgs) -> Result<ExitCode, Failure> {
+    let session = Session::starting()?;
+    let mut printer =
+        Printer { stdout: Sink::stdout()?, format: Format::from_flag(args.json), next: args.request.since };
+    loop {
+        let mut client = session.connect()?;
+        let request = LogRequest { since: printer.next, ..args.request };
+        match printer.print_all(&mut client, request) {
+            // A daemon that ends does not end the log: whoever follows it goes on with the next daemon.
+            Err(Interruption::Lost) if args.request.follow => {}
+            Err(Interruption::Lost) => return Err(CallError::from(TransportError::Lost).into()),
+            Err(Interruption::Failure(failure)) => return Err(failure),
+            Ok(()) => return Ok(ExitCode::SUCCESS),
+        }
+    }
+}
+
+/// Why no more events come.
+enum Interruption {
+    Lost,
+    Failure(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for Interruption {
+    fn from(error: E) -> Self {
+        Self::Failure(error.into())
+    }
+}
+
+#[derive(Debug)]
+struct Printer {
+    stdout: Sink,
+    format: Format,
+    /// Number of the event to go on with; `None` for the first.
+    next: Option<u64>,
+}
+
+impl Printer {
+    fn print_all(&mut self, client: &mut Client, request: LogRequest) -> Result<(), Interruption> {
+        client.send(request).map_err(CallError::from)?;
+        let mut batch = String::new();
+        loop {
+            if batch.len() >= BATCH_LEN_BYTES || !client.has_buffered() {
+                self.stdout.own(&std::mem::take(&mut batch))?;
+            }
+            match client.receive() {
+                Ok(Incoming::Event(event)) => {
+                    self.next = Some(event.seq + 1);
+                    batch.push_str(&self.text(&event));
+                }
+                Ok(Incoming::Reply(reply)) => {
+                    self.stdout.own(&batch)?;
+                    return reply.map(drop).map_err(Interruption::from);
+                }
+                Ok(Incoming::Progress(_) | Incoming::Output(..)) => {}
+                Err(TransportError::Lost) => {
+                    self.stdout.own(&batch)?;
+                    return Err(Interruption::Lost);
+                }
+                Err(error) => return Err(CallError::from(error).into()),
+            }
+        }
+    }
+
+    fn text(&self, event: &LogEvent) -> String {
+        match self.format {
+            Format::Json => json::line(event),
+            Format::Text => event_line(event),
+        }
+    }
+}

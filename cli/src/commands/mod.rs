@@ -1,0 +1,65 @@
+//! One file for each command: its request, and its answer as text.
+
+pub(crate) mod daemon;
+mod demo;
+mod doctor;
+mod env;
+mod log;
+mod run;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::arguments::{Cli, Command};
+use crate::exit::{Failure, Format};
+use crate::json;
+use crate::sink::Sink;
+
+use daemon::DaemonRun;
+
+/// What the arguments ask this process to be.
+#[derive(Debug)]
+pub enum Invocation {
+    /// A client: it has done what was asked for.
+    Done(ExitCode),
+    /// The daemon.
+    Daemon(DaemonRun),
+    /// The first process of a host sandbox, with its arguments.
+    SandboxInit(Vec<OsString>),
+}
+
+impl Cli {
+    /// Does what the arguments ask for, or tells the caller what to become.
+    #[must_use]
+    pub fn execute(self) -> Invocation {
+        let (format, result) = match self.command {
+            Command::Env(command) => env::execute(command),
+            Command::Run(args) => (Format::from_flag(args.format.json), run::execute(args)),
+            Command::Demo(args) => (Format::Json, demo::execute(args)),
+            Command::Doctor(args) => (Format::from_flag(args.format.json), doctor::execute(args)),
+            Command::Log(args) => (Format::from_flag(args.json), log::execute(args)),
+            Command::Daemon(command) => match daemon::execute(command) {
+                daemon::Execution::Become(run) => return Invocation::Daemon(run),
+                daemon::Execution::Done(format, result) => (format, result),
+            },
+            Command::SandboxInit(args) => return Invocation::SandboxInit(args.arguments),
+        };
+        Invocation::Done(result.unwrap_or_else(|failure| failure.report(format)))
+    }
+}
+
+/// Prints a result as JSON, or the text that is made of it.
+fn print<T: Serialize>(
+    result: &T,
+    format: Format,
+    text: impl FnOnce(&T) -> String,
+) -> Result<ExitCode, Failure> {
+    let printed = match format {
+        Format::Json => json::document(result),
+        Format::Text => text(result),
+    };
+    Sink::stdout()?.own(&printed)?;
+    Ok(ExitCode::SUCCESS)
+}

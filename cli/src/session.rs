@@ -1,0 +1,48 @@
+//! The way from a command to the daemon.
+
+use std::io;
+
+use pyro_api::{ApiError, Client, ClientInfo, ErrorCode, Face, Home, Operation, Start};
+
+use crate::exit::Failure;
+
+/// Everything that is needed to connect.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) home: Home,
+    pub(crate) info: ClientInfo,
+    pub(crate) start: Start,
+}
+
+impl Session {
+    /// Finds the home; the daemon is started when the first request needs it.
+    pub(crate) fn starting() -> Result<Self, Failure> {
+        let program = std::env::current_exe().map_err(|error: io::Error| {
+            ApiError::new(
+                ErrorCode::DaemonUnavailable,
+                format_args!("failed to find the program pyro: {error}"),
+            )
+        })?;
+        Self::new(Start::IfNeeded { program })
+    }
+
+    /// Finds the home; requests fail when no daemon runs.
+    pub(crate) fn looking() -> Result<Self, Failure> {
+        Self::new(Start::Never)
+    }
+
+    fn new(start: Start) -> Result<Self, Failure> {
+        let home = Home::from_environment().map_err(ApiError::from)?;
+        let client = concat!("pyro/", env!("CARGO_PKG_VERSION")).to_owned();
+        Ok(Self { home, info: ClientInfo { client, face: Face::Cli }, start })
+    }
+
+    pub(crate) fn connect(&self) -> Result<Client, Failure> {
+        Ok(Client::connect(&self.home, &self.info, &self.start)?)
+    }
+
+    /// Asks for an operation of which only the result counts.
+    pub(crate) fn call<O: Operation>(&self, operation: O) -> Result<O::Response, Failure> {
+        Ok(self.connect()?.call(operation, drop)?)
+    }
+}
