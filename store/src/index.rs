@@ -4,6 +4,7 @@
 //! caught, the first failure closes the index for good, and callers then read the segments instead.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +29,7 @@ const FORMAT_KEY: &[u8] = b"format";
 const WATERMARK_KEY: &[u8] = b"watermark";
 
 /// Memory that sled may fill, in bytes. Its own default is a gigabyte.
-const CACHE_LEN: u64 = 16 << 20;
+const CACHE_LEN: u64 = 32 << 20;
 
 /// How many checkpoints are kept: the newest, and one for the case that it is damaged.
 const CHECKPOINTS_KEPT: usize = 2;
@@ -36,9 +37,17 @@ const CHECKPOINTS_KEPT: usize = 2;
 /// Records per block: the index knows positions of blocks and which blocks a workspace has events in.
 pub(crate) const BLOCK_LEN: u64 = 256;
 
+/// Records per group: 64 blocks, one bit each. An insert into sled costs as much as decoding ten events, so one per
+/// workspace and group is affordable, one per workspace and block is not.
+const GROUP_LEN: u64 = BLOCK_LEN * 64;
+
 /// Returns the first record of the block that a record is in.
 pub(crate) const fn block_of(seq: Seq) -> Seq {
     Seq((seq.0 - 1) / BLOCK_LEN * BLOCK_LEN + 1)
+}
+
+const fn group_of(seq: Seq) -> Seq {
+    Seq((seq.0 - 1) / GROUP_LEN * GROUP_LEN + 1)
 }
 
 /// Where a record stands.
@@ -55,10 +64,18 @@ pub(crate) struct Position {
 #[derive(Debug, Default)]
 pub(crate) struct Additions {
     pub(crate) positions: Vec<Position>,
-    /// Workspaces and the blocks that have events of them.
-    pub(crate) workspaces: std::collections::BTreeSet<(WorkspaceId, Seq)>,
+    /// Per workspace and group, the blocks that have events of the workspace.
+    workspaces: BTreeMap<(WorkspaceId, Seq), u64>,
     /// Requests and the first records of their batches, in order.
     pub(crate) requests: Vec<(RequestId, Seq)>,
+}
+
+impl Additions {
+    /// Notes that a record is about a workspace.
+    pub(crate) fn add_workspace(&mut self, workspace: WorkspaceId, seq: Seq) {
+        let group = group_of(seq);
+        *self.workspaces.entry((workspace, group)).or_default() |= 1 << ((seq.0 - group.0) / BLOCK_LEN);
+    }
 }
 
 /// The index cannot answer; the segments can.
@@ -88,11 +105,10 @@ struct Trees {
 }
 
 impl Index {
-    /// Opens the index, or begins a new one when the old one cannot be trusted; tells which. `hash_at` gives the hash of
-    /// a record of the log.
+    /// Opens the index, or begins a new one when there is none that can be trusted; tells whether it is new. `hash_at`
+    /// gives the hash of a record of the log.
     pub(crate) fn open(dir: &Path, hash_at: impl Fn(Seq) -> Option<[u8; 32]>) -> io::Result<(Self, bool)> {
-        let existed = dir.join(NAME).exists();
-        if existed && is_trusted(dir) {
+        if dir.join(NAME).exists() && is_trusted(dir) {
             let index = Self::try_open(dir);
             let belongs = |index: &Self| {
                 let watermark = index.watermark().ok()?;
@@ -106,7 +122,7 @@ impl Index {
         }
         remove(dir)?;
         let index = Self::try_open(dir).map_err(io::Error::other)?;
-        Ok((index, existed))
+        Ok((index, true))
     }
 
     fn try_open(dir: &Path) -> Result<Self, IndexError> {
@@ -143,18 +159,22 @@ impl Index {
         from: Seq,
         last: Seq,
     ) -> Result<Vec<Seq>, IndexError> {
+        let mut blocks = Vec::new();
         if from > last {
-            return Ok(Vec::new());
+            return Ok(blocks);
         }
         self.with(|trees| {
-            let range = workspace_key(workspace, from)..=workspace_key(workspace, last);
-            trees
-                .workspaces
-                .range(range)
-                .keys()
-                .map(|key| key.map(|key| seq_of(key.get(6..).unwrap_or_default())))
-                .collect()
-        })
+            let range = workspace_key(workspace, group_of(from))..=workspace_key(workspace, last);
+            for entry in trees.workspaces.range(range) {
+                let (key, bits) = entry?;
+                let (group, bits) = (seq_of(key.get(6..).unwrap_or_default()), bits_of(&bits));
+                let set = (0..64).filter(|bit| bits >> bit & 1 == 1);
+                blocks.extend(set.map(|bit| Seq(group.0 + bit * BLOCK_LEN)));
+            }
+            Ok(())
+        })?;
+        blocks.retain(|block| (from..=last).contains(block));
+        Ok(blocks)
     }
 
     /// Returns the first record of the first batch with this request id.
@@ -172,8 +192,10 @@ impl Index {
             }
             trees.positions.apply_batch(batch)?;
             let mut batch = sled::Batch::default();
-            for (workspace, block) in &additions.workspaces {
-                batch.insert(workspace_key(*workspace, *block).as_slice(), &[]);
+            for ((workspace, group), bits) in &additions.workspaces {
+                let key = workspace_key(*workspace, *group);
+                let known = trees.workspaces.get(&key)?.map_or(0, |known| bits_of(&known));
+                batch.insert(key, &(known | bits).to_be_bytes());
             }
             trees.workspaces.apply_batch(batch)?;
             for (request, seq) in &additions.requests {
@@ -327,6 +349,11 @@ const fn key_of(seq: Seq) -> [u8; 8] {
 /// Reads a number at the beginning of a key or value; what is too short names no record.
 fn seq_of(bytes: &[u8]) -> Seq {
     if bytes.len() < 8 { Seq::ZERO } else { Seq(u64::from_be_bytes(array(bytes, 0..8))) }
+}
+
+/// Reads the blocks of a group; what is too short has none.
+fn bits_of(bytes: &[u8]) -> u64 {
+    if bytes.len() < 8 { 0 } else { u64::from_be_bytes(array(bytes, 0..8)) }
 }
 
 fn workspace_key(workspace: WorkspaceId, block: Seq) -> Vec<u8> {

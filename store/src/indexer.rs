@@ -42,13 +42,22 @@ impl Indexer {
 }
 
 fn run(shared: &Shared) {
+    let _ended = Ended(shared);
     while shared.wait_for_work(GATHER) {
         if catch_up(shared).is_err() {
             // The log is damaged where the index ends. Readers that get there are told; lookups scan.
             shared.index.distrust();
         }
     }
-    shared.indexer_ended();
+}
+
+/// However the thread ends, the writer must not wait for it any more.
+struct Ended<'a>(&'a Shared);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.indexer_ended();
+    }
 }
 
 /// Adds to the index what it does not have yet. An index that fails is given up, which is no error.
@@ -83,12 +92,11 @@ pub(crate) fn catch_up(shared: &Shared) -> Result<(), ReadError> {
 }
 
 fn note(additions: &mut Additions, frame: &Frame<'_>, batch_first: Seq, envelope: &Envelope) {
-    let block = block_of(frame.seq);
-    if block == frame.seq {
+    if block_of(frame.seq) == frame.seq {
         additions.positions.push(Position { seq: frame.seq, segment: frame.segment, offset: frame.offset });
     }
     if let Some(workspace) = envelope.event.workspace() {
-        additions.workspaces.insert((workspace, block));
+        additions.add_workspace(workspace, frame.seq);
     }
     if let Cause::Request(request) = envelope.cause
         && additions.requests.last() != Some(&(request, batch_first))

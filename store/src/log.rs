@@ -64,7 +64,7 @@ impl Draft {
 pub struct Recovered {
     /// Length of the torn tail that was cut off, in bytes. Nobody was told of what stood there.
     pub torn_len: u64,
-    /// Whether the index was built anew; checkpoints are lost then.
+    /// Whether the index had to be built from the segments; checkpoints are lost then.
     pub index_rebuilt: bool,
 }
 
@@ -181,7 +181,7 @@ impl EventLog {
         };
         let (file, segment, anchor) = settle(dir, &end).map_err(|source| OpenError::io(dir, source))?;
         let head = end.head;
-        let (index, index_rebuilt) =
+        let (index, index_is_new) =
             Index::open(dir, |seq| recovered_hash(&end, seq)).map_err(|source| OpenError::io(dir, source))?;
         let torn_len = end.torn_len;
         let committed = Committed { head, segments: end.segments.into() };
@@ -203,7 +203,7 @@ impl EventLog {
             .name("log-writer".to_owned())
             .spawn(move || writer.run(&submissions))
             .map_err(|source| OpenError::io(dir, source))?;
-        let recovered = Recovered { torn_len, index_rebuilt };
+        let recovered = Recovered { torn_len, index_rebuilt: index_is_new && head.seq > Seq::ZERO };
         let open = Open {
             queue: Some(queue),
             writer: Some(writer),

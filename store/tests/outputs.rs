@@ -1,0 +1,123 @@
+//! Output files: every byte once, in its place, with the right digest.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use pyro_core::{ExecNumber, StreamSummary, Timestamp};
+use pyro_store::outputs::{OutputError, Outputs, Stream, TimeEntry};
+
+use crate::sample;
+
+const EXEC: ExecNumber = ExecNumber(3);
+
+fn summary_of(bytes: &[u8]) -> StreamSummary {
+    StreamSummary { len_bytes: u64::try_from(bytes.len()).unwrap(), digest: *blake3::hash(bytes).as_bytes() }
+}
+
+/// Catches doubled, lost or mixed bytes when a sender repeats what it does not know to have arrived.
+#[test]
+fn repeated_bytes_are_stored_once() {
+    let dir = sample::dir();
+    let outputs = Outputs::open(dir.path()).unwrap();
+    let workspace = sample::workspace(1);
+    let mut writer = outputs.create(workspace, EXEC, Stream::Stdout).unwrap();
+    assert_eq!(writer.append(0, b"hello ", Timestamp(1)).unwrap(), 6);
+    assert_eq!(writer.append(2, b"llo wor", Timestamp(2)).unwrap(), 9);
+    assert_eq!(writer.append(0, b"hello", Timestamp(3)).unwrap(), 9);
+    assert_eq!(writer.append(9, b"", Timestamp(3)).unwrap(), 9);
+    let hole = writer.append(10, b"d", Timestamp(4));
+    assert!(matches!(hole, Err(OutputError::Hole { expected: 9, offset: 10 })), "{hole:?}");
+    assert_eq!(writer.append(9, b"ld\xff\0", Timestamp(5)).unwrap(), 13);
+    assert_eq!(writer.sync().unwrap(), 13);
+    assert_eq!(writer.finish().unwrap(), summary_of(b"hello world\xff\0"));
+    assert_eq!(fs::read(outputs.path(workspace, EXEC, Stream::Stdout)).unwrap(), b"hello world\xff\0");
+    let stored = outputs.summary(workspace, EXEC, Stream::Stdout).unwrap();
+    assert_eq!(stored, Some(summary_of(b"hello world\xff\0")));
+    assert_eq!(outputs.summary(workspace, EXEC, Stream::Stderr).unwrap(), None);
+}
+
+/// Catches a daemon that goes on at the wrong offset, or with a digest of only its own part.
+#[test]
+fn a_stream_is_resumed_where_it_ended() {
+    let dir = sample::dir();
+    let outputs = Outputs::open(dir.path()).unwrap();
+    let workspace = sample::workspace(1);
+    let bytes: Vec<u8> = (0..700_000_u32).flat_map(u32::to_le_bytes).collect();
+    let mut writer = outputs.create(workspace, EXEC, Stream::Stderr).unwrap();
+    writer.append(0, &bytes[..1_000_001], Timestamp(5)).unwrap();
+    drop(writer);
+    let again = outputs.create(workspace, EXEC, Stream::Stderr);
+    assert!(matches!(again, Err(OutputError::Exists { .. })), "{again:?}");
+    let mut writer = outputs.resume(workspace, EXEC, Stream::Stderr).unwrap();
+    assert_eq!(writer.len_bytes(), 1_000_001);
+    writer.append(999_999, &bytes[999_999..], Timestamp(50_000)).unwrap();
+    assert_eq!(writer.finish().unwrap(), summary_of(&bytes));
+    let reader = outputs.read(workspace, EXEC, Stream::Stderr).unwrap();
+    let entry = |offset, at| TimeEntry { offset, at: Timestamp(at) };
+    assert_eq!(reader.times().unwrap(), [entry(0, 5), entry(1_000_001, 50_000)]);
+}
+
+/// Catches times that name bytes which a crash took, or grow faster than the output.
+#[test]
+fn times_follow_the_bytes() {
+    let dir = sample::dir();
+    let outputs = Outputs::open(dir.path()).unwrap();
+    let workspace = sample::workspace(1);
+    let mut writer = outputs.create(workspace, EXEC, Stream::Stdout).unwrap();
+    for n in 0..100_000 {
+        writer.append(n, b"x", Timestamp(n)).unwrap();
+    }
+    drop(writer);
+    let path = outputs.path(workspace, EXEC, Stream::Stdout);
+    let times = outputs.read(workspace, EXEC, Stream::Stdout).unwrap().times().unwrap();
+    assert_eq!(times.len(), 10);
+    fs::File::options().write(true).open(&path).unwrap().set_len(45_000).unwrap();
+    let mut torn = fs::File::options().append(true).open(path.with_extension("stdout.times")).unwrap();
+    std::io::Write::write_all(&mut torn, b"torn").unwrap();
+    let mut writer = outputs.resume(workspace, EXEC, Stream::Stdout).unwrap();
+    writer.append(45_000, b"y", Timestamp(200_000)).unwrap();
+    let times = outputs.read(workspace, EXEC, Stream::Stdout).unwrap().times().unwrap();
+    let offsets: Vec<_> = times.iter().map(|entry| entry.offset).collect();
+    assert_eq!(offsets, [0, 10_000, 20_000, 30_000, 40_000, 45_000]);
+}
+
+/// Catches a reader that does not see what was written after it was opened, or invents bytes at the end.
+#[test]
+fn a_reader_follows_a_growing_stream() {
+    let dir = sample::dir();
+    let outputs = Outputs::open(dir.path()).unwrap();
+    let workspace = sample::workspace(1);
+    let mut buffer = [0; 16];
+    let missing = outputs.read(workspace, EXEC, Stream::Stdout).unwrap();
+    assert_eq!((missing.len_bytes().unwrap(), missing.read_at(&mut buffer, 0).unwrap()), (0, 0));
+    let mut writer = outputs.create(workspace, EXEC, Stream::Stdout).unwrap();
+    let reader = outputs.read(workspace, EXEC, Stream::Stdout).unwrap();
+    assert_eq!(reader.read_at(&mut buffer, 0).unwrap(), 0);
+    writer.append(0, b"grown", Timestamp(0)).unwrap();
+    assert_eq!(reader.len_bytes().unwrap(), 5);
+    assert_eq!(reader.read_at(&mut buffer, 1).unwrap(), 4);
+    assert_eq!(&buffer[..4], b"rown");
+}
+
+/// Catches output of one workspace that goes with another's, and files that other users can read.
+#[test]
+fn workspaces_are_apart_and_private() {
+    let dir = sample::dir();
+    let outputs = Outputs::open(dir.path().join("outputs")).unwrap();
+    for number in [1, 2] {
+        let mut writer = outputs.create(sample::workspace(number), EXEC, Stream::Stdout).unwrap();
+        writer.append(0, &[number], Timestamp(0)).unwrap();
+        writer.finish().unwrap();
+    }
+    let path = outputs.path(sample::workspace(2), EXEC, Stream::Stdout);
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    assert_eq!(
+        (mode(&path.with_extension("stdout.times")), mode(&dir.path().join("outputs"))),
+        (0o600, 0o700)
+    );
+    outputs.remove_workspace(sample::workspace(1)).unwrap();
+    outputs.remove_workspace(sample::workspace(1)).unwrap();
+    assert_eq!(outputs.summary(sample::workspace(1), EXEC, Stream::Stdout).unwrap(), None);
+    assert_eq!(fs::read(path).unwrap(), [2]);
+}
