@@ -19,9 +19,6 @@ use super::sources::{self, SUITE};
 use super::tree::{self, SANDBOX_UID_BASE};
 use crate::host::{MissingTool, Tool, Tools};
 
-/// Arguments of `unshare` by which an ordinary user becomes root of a namespace with all subordinate ids.
-pub(super) const MAPPED_ROOT: &[&str] = &["--user", "--map-root-user", "--map-auto"];
-
 /// The keys that mmdebstrap checks signatures with.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -141,11 +138,11 @@ fn bootstrap(
     entry: &CatalogEntry,
     report: &mut dyn FnMut(PullPhase, f32, &str),
 ) -> Result<(), PullError> {
-    let mode = if geteuid().is_root() { "--mode=root" } else { "--mode=unshare" };
     let packages = [entry.default_packages, companions(entry)].concat().join(",");
     let settings = sources::host_settings(runner)?.into_iter().map(|line| format!("--aptopt={line}"));
     let copy_out = format!("--customize-hook=copy-out /{KERNEL_DIR} {}", shell_quoted(runner.dir));
-    let mut arguments = vec![mode.to_owned(), "--variant=minbase".to_owned(), "--format=tar".to_owned()];
+    let mut arguments =
+        vec!["--mode=root".to_owned(), "--variant=minbase".to_owned(), "--format=tar".to_owned()];
     arguments.extend(["--architectures=amd64".to_owned(), format!("--include={packages}")]);
     arguments.extend(LEAN.iter().map(|option| (*option).to_owned()));
     arguments.extend(settings);
@@ -241,15 +238,9 @@ fn read_module(runner: &Runner<'_>, path: &Path) -> Result<Vec<u8>, PullError> {
 
 fn make_image(runner: &Runner<'_>) -> Result<(), PullError> {
     let path_of = |tool| Ok::<_, MissingTool>(runner.tools.require(tool)?.to_string_lossy().into_owned());
-    let (sh, tar, mkfs) = (path_of(Tool::Sh)?, path_of(Tool::Tar)?, path_of(Tool::MkfsErofs)?);
+    let (tar, mkfs) = (path_of(Tool::Tar)?, path_of(Tool::MkfsErofs)?);
     let script = ["-c", MAKE_IMAGE, "sh", &tar, &mkfs, ARCHIVE, ROOTFS_IMAGE];
-    if geteuid().is_root() {
-        runner.run(Tool::Sh, &script, &mut |_| {})?;
-    } else {
-        let arguments = [MAPPED_ROOT, &["--", &sh], &script].concat();
-        runner.run(Tool::Unshare, &arguments, &mut |_| {})?;
-    }
-    Ok(())
+    runner.run(Tool::Sh, &script, &mut |_| {}).map(drop)
 }
 
 /// Unpacks the archive for the host sandbox, with the owners that [`SANDBOX_UID_BASE`] explains.

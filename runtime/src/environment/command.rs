@@ -1,12 +1,15 @@
 //! Runs the external programs of a pull so that none of them outlives it.
 //!
-//! Each program is its own process group, which a cancelled pull ends: politely first, because mmdebstrap has
-//! temporary files to take away, then by force. If pyro itself is killed, `setpriv --pdeathsig` ends the program.
-//! Whatever lingers keeps the lock of the environment as its standard input, so that no other pull starts over
-//! the same files before the last one of them is gone.
+//! Each program is the first process of a process namespace, so killing it ends whatever it started, at once and
+//! without exception. It is killed when the pull is cancelled and, by `setpriv --pdeathsig`, when pyro itself is.
+//! Its mount namespace ends with it: without one, a killed mmdebstrap would leave the host's `/sys` and `/dev/shm`
+//! mounted in its temporary directory, where the next removal would empty them.
 //!
-//! As root, a program also gets mount and process namespaces of its own. Without these, a killed mmdebstrap would leave
-//! the host's `/sys` and `/dev/shm` mounted in its temporary directory, where the next removal would empty them.
+//! An ordinary user's programs run as root of a user namespace with all subordinate ids, so that they see the
+//! files of an environment with their true owners.
+//!
+//! The lock of the environment is the standard input of every program: even in the instant between the death of
+//! pyro and theirs no other pull starts over the same files.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -15,24 +18,20 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, geteuid, kill_process_group, waitid};
 
 use super::pull::PullError;
 use crate::host::{Tool, Tools};
 
-/// How long a cancelled program may take to clean up.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// How often a running program is compared with the cancellation of its pull.
-const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-
 /// Bytes kept of the end of what a program wrote to standard error, for the message if it fails.
 const TAIL_BYTES: usize = 4096;
 
-/// Arguments of `unshare` for programs that root starts.
+/// Arguments of `unshare` by which an ordinary user becomes root of a namespace.
+const MAPPED_ROOT: &[&str] = &["--user", "--map-root-user", "--map-auto", "--"];
+
+/// Arguments of `unshare` by which a program and all it starts become mortal and keep their mounts to themselves.
 const OWN_NAMESPACES: &[&str] = &["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
 
 /// The switch by which a pull is ended from outside.
@@ -47,15 +46,21 @@ struct Running {
     group: Option<Pid>,
 }
 
+impl Running {
+    fn kill(&self) {
+        if let Some(group) = self.group {
+            // The only possible failure is that all its processes have ended.
+            kill_process_group(group, Signal::KILL).ok();
+        }
+    }
+}
+
 impl Cancel {
     /// Ends the running program and lets no further one start.
     pub(super) fn cancel(&self) {
         let mut running = self.lock();
         running.cancelled = true;
-        if let Some(group) = running.group {
-            // The only possible failure is that all its processes have ended.
-            kill_process_group(group, Signal::TERM).ok();
-        }
+        running.kill();
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
@@ -81,12 +86,6 @@ impl Cancel {
         let child = command.spawn();
         running.group = child.as_ref().ok().map(Pid::from_child);
         Ok(child)
-    }
-
-    fn kill(&self) {
-        if let Some(group) = self.lock().group {
-            kill_process_group(group, Signal::KILL).ok();
-        }
     }
 
     fn reap(&self, child: &mut Child) -> io::Result<ExitStatus> {
@@ -124,24 +123,22 @@ impl Runner<'_> {
         arguments: &[&str],
         line: &mut dyn FnMut(&str),
     ) -> Result<Vec<u8>, PullError> {
-        let mut command = Command::new(self.tools.require(Tool::Setpriv)?);
-        if geteuid().is_root() {
-            // With the first process of a process namespace, all others end, so force does no harm.
-            command
-                .args(["--pdeathsig", "KILL", "--"])
-                .arg(self.tools.require(Tool::Unshare)?)
-                .args(OWN_NAMESPACES);
-            // What mmdebstrap leaves if it is killed is then taken away with the rest.
-            command.env("TMPDIR", self.dir);
+        let (setpriv, unshare) = (self.tools.require(Tool::Setpriv)?, self.tools.require(Tool::Unshare)?);
+        let mut command = if geteuid().is_root() {
+            Command::new(setpriv)
         } else {
-            // mmdebstrap makes namespaces itself. It keeps its files in /tmp, because the user's mapped ids may not
-            // pass through the user's private directories, and removes them when it is asked to end.
-            command.args(["--pdeathsig", "TERM", "--"]);
-        }
+            // Becoming root of a namespace clears the wish to die with the parent, so that comes afterwards.
+            let mut mapped = Command::new(&unshare);
+            mapped.args(MAPPED_ROOT).arg(setpriv);
+            mapped
+        };
+        command.args(["--pdeathsig", "KILL", "--"]).arg(unshare).args(OWN_NAMESPACES);
         command.arg(self.tools.require(tool)?).args(arguments);
         let failed = |source| PullError::Io { doing: "run", path: tool.binary().into(), source };
         command
             .env("LC_ALL", "C")
+            // What a killed program leaves is then taken away with the rest.
+            .env("TMPDIR", self.dir)
             .current_dir(self.dir)
             .stdin(self.lock.try_clone().map_err(failed)?)
             .stdout(Stdio::piped())
@@ -151,7 +148,7 @@ impl Runner<'_> {
         let mut lines = Lines { line, partial: Vec::new(), tail: Vec::new() };
         let output = self.collect(&mut child, &mut lines);
         if output.is_err() {
-            self.cancel.kill();
+            self.cancel.lock().kill();
         }
         let status = self.cancel.reap(&mut child).map_err(failed)?;
         let output = output.map_err(failed)?;
@@ -167,14 +164,13 @@ impl Runner<'_> {
     fn collect(&self, child: &mut Child, lines: &mut Lines<'_>) -> io::Result<Vec<u8>> {
         let mut output = Vec::new();
         let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
-        let mut deadline = None;
         let mut buffer = [0; 8192];
         while stdout.is_some() || stderr.is_some() {
             let (first, second) = {
                 let streams = [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)];
                 let mut waiting =
                     streams.iter().flatten().map(|fd| PollFd::new(fd, PollFlags::IN)).collect::<Vec<_>>();
-                match poll(&mut waiting, Some(&TICK)) {
+                match poll(&mut waiting, None) {
                     Ok(_) | Err(rustix::io::Errno::INTR) => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -195,10 +191,6 @@ impl Runner<'_> {
                     0 => stderr = None,
                     length => lines.push(&buffer[..length]),
                 }
-            }
-            if self.cancel.is_cancelled() && Instant::now() > *deadline.get_or_insert(Instant::now() + GRACE)
-            {
-                self.cancel.kill();
             }
         }
         Ok(output)
@@ -237,7 +229,6 @@ mod tests {
     use std::fs::File;
     use std::os::unix::fs::symlink;
     use std::path::Path;
-    use std::thread;
 
     /// Gives a shell the name of a tool, so that a test can say what the tool does.
     fn shell_as(tool: Tool, dir: &Path) -> Tools {
@@ -277,11 +268,12 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_tool_ends_with_its_children_and_no_other_starts() {
+    fn a_cancelled_tool_ends_with_all_it_started_and_no_other_starts() {
         let dir = tempfile::tempdir().unwrap();
         let cancel = Cancel::default();
-        // The streams close only when the whole group has ended, so returning proves that the child died as well.
-        let script = "sleep 1000 & echo ready >&2; wait";
+        // The streams close only when the last process has ended, so returning proves that all of them died: the
+        // child in a session of its own, and the shell that ignores polite requests.
+        let script = "trap '' TERM; setsid sleep 1000 & echo ready >&2; wait";
         let from_inside = cancel.clone();
         let result = run(dir.path(), &cancel, script, &mut |_| from_inside.cancel());
         assert!(matches!(result, Err(PullError::Cancelled)));
@@ -290,18 +282,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_ignores_the_request_is_killed() {
+    fn mounts_of_a_tool_stay_with_it() {
         let dir = tempfile::tempdir().unwrap();
-        let cancel = Cancel::default();
-        let script = "trap '' TERM; echo ready >&2; while :; do sleep 1000; done";
-        let from_outside = cancel.clone();
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let canceller = thread::spawn(move || {
-            receiver.recv().unwrap();
-            from_outside.cancel();
-        });
-        let result = run(dir.path(), &cancel, script, &mut |_| sender.send(()).unwrap());
-        assert!(matches!(result, Err(PullError::Cancelled)));
-        canceller.join().unwrap();
+        run(dir.path(), &Cancel::default(), "mount -t tmpfs none .", &mut |_| {}).unwrap();
+        assert!(dir.path().join("lock").exists(), "an empty file system covers the directory");
     }
 }

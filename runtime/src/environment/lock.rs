@@ -15,12 +15,20 @@ use super::pull::PullError;
 /// How often a held lock is tried again. A blocking wait could not be cancelled.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// An exclusive lock on one environment's directories. It ends when every copy of the file is closed, at the latest
-/// with the processes that hold it.
+/// An exclusive lock on one environment's directories. It ends when it is dropped; if its process is killed instead,
+/// it ends with the last program that has a copy of the file.
 ///
 /// The lock file stays: removing it would let two holders lock two files of the same name.
 #[derive(Debug)]
 pub(super) struct Lock(pub(super) File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that another thread is just starting has a copy of every open file until it
+        // runs its program. Unlocking cannot fail for a lock that is held.
+        flock(&self.0, FlockOperation::Unlock).ok();
+    }
+}
 
 impl Lock {
     /// Takes the lock, or returns `None` when somebody else holds it.
@@ -50,7 +58,7 @@ impl Lock {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cancel, Lock};
+    use super::{Cancel, File, FlockOperation, Lock, flock};
     use crate::environment::pull::PullError;
     use std::process::Command;
 
@@ -68,12 +76,13 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_outlives_its_pull_keeps_the_lock() {
+    fn a_program_that_outlives_a_killed_pull_keeps_the_lock() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let held = Lock::try_take(&path).unwrap().expect("nobody else has it");
-        let mut child = Command::new("sleep").arg("1000").stdin(held.0.try_clone().unwrap()).spawn().unwrap();
-        drop(held);
+        // What the kernel does to a killed process: its files are closed, nothing is unlocked.
+        let held = File::create(&path).unwrap();
+        flock(&held, FlockOperation::LockExclusive).unwrap();
+        let mut child = Command::new("sleep").arg("1000").stdin(held).spawn().unwrap();
         assert!(Lock::try_take(&path).unwrap().is_none());
         child.kill().unwrap();
         child.wait().unwrap();

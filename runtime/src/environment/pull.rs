@@ -241,9 +241,8 @@ impl Job {
         let own_switch = Cancel::default();
         let cancel = if cancel.is_cancelled() { &own_switch } else { cancel };
         let runner = Runner { tools: &self.tools, cancel, lock, dir: &self.parent };
-        let path = path.to_string_lossy();
-        let arguments = [build::MAPPED_ROOT, &["--", "rm", "-rf", "--", &path]].concat();
-        runner.run(Tool::Unshare, &arguments, &mut |_| {}).map(drop)
+        let arguments = ["-c", r#"rm -rf -- "$1""#, "sh", &path.to_string_lossy()];
+        runner.run(Tool::Sh, &arguments, &mut |_| {}).map(drop)
     }
 
     fn report(&mut self, phase: PullPhase, fraction: Option<f32>, detail: &str) {
