@@ -38,6 +38,7 @@ enum Place {
 /// Serves as the agent of a host sandbox, on the listening socket that was inherited as `fd`.
 pub(crate) fn run_on_inherited(fd: RawFd) -> ExitCode {
     let served = inherited::take(fd).and_then(|socket| {
+        inherited::reset_signals();
         // The working directory that the host left may be one that commands want to remove.
         std::env::set_current_dir("/")?;
         // PID 1 gets the orphans anyhow; elsewhere they would escape from below the agent.

@@ -1,6 +1,9 @@
-//! Descriptors that this process was started with.
+//! What this process was started with and its commands must not have: descriptors, ignored signals.
 
-#![expect(unsafe_code, reason = "inherited descriptors are plain numbers")]
+#![expect(
+    unsafe_code,
+    reason = "inherited descriptors are plain numbers, and signal actions are the C library's"
+)]
 
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
@@ -27,4 +30,15 @@ pub(crate) fn take(fd: RawFd) -> io::Result<OwnedFd> {
         fcntl_setfd(&owned, FdFlags::CLOEXEC)?;
     }
     Ok(owned)
+}
+
+/// Gives all signals their default action. An ignored signal would be ignored by the commands as well.
+///
+/// To be called before anything sets handlers. `SIGPIPE` stays ignored here; the standard library gives it its default
+/// action in each child.
+pub(crate) fn reset_signals() {
+    for signal in (1..=libc::SIGRTMAX()).filter(|signal| *signal != libc::SIGPIPE) {
+        // SAFETY: the default action runs no code of ours. Signals that cannot be changed are refused.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }

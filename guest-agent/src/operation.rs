@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pyro_protocol::{self as protocol, Exec, ExitStatus, Exited, Failed, Phase, Stage, Started, Stream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::spawn_local;
 use tokio::time::Instant;
 
@@ -19,7 +19,11 @@ use crate::children::Children;
 use crate::launch;
 use crate::pump;
 use crate::retained::Retained;
-use crate::tree::{End, Launched, Tree, Trees};
+use crate::tree::{Launched, Tree, Trees};
+
+/// The end of a command whose warden did not live to report it: only SIGKILL ends a warden before its work is done, and
+/// it comes from a command that kills all processes.
+const LOST: ExitStatus = ExitStatus::Signal(9);
 
 /// What the agent knows of an operation. Its task writes it, pumps fill it, and at most one connection follows it.
 #[derive(Debug)]
@@ -159,11 +163,11 @@ pub(crate) async fn run(operation: Rc<Operation>, exec: Exec, trees: Rc<Trees>, 
         Ok(running) => running,
         Err(failed) => return operation.set_phase(Phase::Failed(failed)),
     };
-    let status = match tokio::time::timeout_at(deadline(start, timeout), running.end.wait()).await {
-        Ok(status) => status,
+    let status = match tokio::time::timeout_at(deadline(start, timeout), &mut running.end).await {
+        Ok(end) => end.unwrap_or(LOST),
         Err(_elapsed) => {
             operation.kill();
-            running.end.wait().await;
+            let _killed = (&mut running.end).await;
             ExitStatus::TimedOut
         }
     };
@@ -177,9 +181,6 @@ pub(crate) async fn run(operation: Rc<Operation>, exec: Exec, trees: Rc<Trees>, 
         stderr_len: operation.output(Stream::Stderr).end(),
     };
     operation.set_phase(Phase::Exited(exited));
-    if let (Trees::Wardens(wardens), End::Warden(warden)) = (&*trees, running.end) {
-        wardens.bury(warden).await;
-    }
 }
 
 /// A year stands for times that the clock cannot hold.
@@ -189,7 +190,7 @@ fn deadline(start: Instant, timeout: Duration) -> Instant {
 
 /// What only the task of a running operation needs.
 struct Running {
-    end: End,
+    end: oneshot::Receiver<ExitStatus>,
     exited: watch::Sender<bool>,
     pumps: [tokio::task::JoinHandle<Option<tokio::net::unix::pipe::Receiver>>; 2],
 }

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
+use tokio::task::spawn_local;
 
 use crate::children::Children;
 use crate::launch::{self, Prepared};
@@ -46,19 +47,10 @@ pub(crate) struct Launched {
     pub(crate) pid: u32,
     /// What the shell belongs to.
     pub(crate) tree: Tree,
-    /// What gives the end of the shell.
-    pub(crate) end: End,
+    /// What gives the end of the shell; without a value, it is lost.
+    pub(crate) end: oneshot::Receiver<ExitStatus>,
     /// The read ends of stdout and stderr.
     pub(crate) outputs: [OwnedFd; 2],
-}
-
-/// The end of a shell, to be waited for.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// It is a child of the agent.
-    Child(oneshot::Receiver<ExitStatus>),
-    /// Its warden reports it.
-    Warden(Rc<Warden>),
 }
 
 impl Trees {
@@ -70,7 +62,7 @@ impl Trees {
             Self::Cgroups(cgroups) => {
                 let (cgroup, procs) = cgroups.create(op).map_err(|error| prepare_failed(&error))?;
                 let (pid, outputs) = prepared.spawn_in_cgroup(procs)?;
-                let end = End::Child(children.watch(pid));
+                let end = children.watch(pid);
                 Ok(Launched {
                     pid: pid.as_raw_pid().cast_unsigned(),
                     tree: Tree::Cgroup(cgroup),
@@ -89,13 +81,8 @@ impl Trees {
                 let warden = Warden::new(ours).map_err(|error| prepare_failed(&error))?;
                 let outputs = prepared.spawn_warden(theirs)?;
                 let pid = warden.started().await?;
-                let warden = wardens.keep(warden);
-                Ok(Launched {
-                    pid,
-                    tree: Tree::Warden(Rc::clone(&warden)),
-                    end: End::Warden(warden),
-                    outputs,
-                })
+                let (warden, end) = wardens.keep(warden);
+                Ok(Launched { pid, tree: Tree::Warden(warden), end, outputs })
             }
         }
     }
@@ -117,16 +104,6 @@ impl Tree {
         match self {
             Self::Cgroup(cgroup) => cgroup.kill(),
             Self::Warden(warden) => warden.kill(),
-        }
-    }
-}
-
-impl End {
-    /// Waits for the end of the shell. Nothing is lost when it is cancelled.
-    pub(crate) async fn wait(&mut self) -> ExitStatus {
-        match self {
-            Self::Child(ended) => ended.await.expect("the reaper lives as long as the agent"),
-            Self::Warden(warden) => warden.exited().await,
         }
     }
 }
@@ -196,15 +173,23 @@ pub(crate) struct Wardens {
 }
 
 impl Wardens {
-    fn keep(&self, warden: Warden) -> Rc<Warden> {
+    /// Keeps a warden until it is gone; returns it with what gives the end of its shell.
+    fn keep(self: &Rc<Self>, warden: Warden) -> (Rc<Warden>, oneshot::Receiver<ExitStatus>) {
+        let (ended, end) = oneshot::channel();
         let warden = Rc::new(warden);
         self.living.borrow_mut().push(Rc::clone(&warden));
-        warden
+        spawn_local(Rc::clone(self).attend(Rc::clone(&warden), ended));
+        (warden, end)
     }
 
-    /// Waits for the end of a warden whose command has ended.
-    pub(crate) async fn bury(&self, warden: Rc<Warden>) {
-        warden.ended().await;
+    async fn attend(self: Rc<Self>, warden: Rc<Warden>, ended: oneshot::Sender<ExitStatus>) {
+        let mut ended = Some(ended);
+        while let Some(report) = warden.report().await {
+            if let (Report::Exited(status), Some(ended)) = (report, ended.take()) {
+                // The operation is gone when the agent is about to end.
+                let _unwatched = ended.send(status);
+            }
+        }
         self.living.borrow_mut().retain(|living| !Rc::ptr_eq(living, &warden));
         self.ended.notify_waiters();
     }
@@ -243,18 +228,6 @@ impl Warden {
             Some(Report::Failed { errno }) => Err(launch::shell_failed(io::Error::from_raw_os_error(errno))),
             Some(Report::Exited(_)) | None => Err(launch::shell_failed(Errno::CHILD.into())),
         }
-    }
-
-    async fn exited(&self) -> ExitStatus {
-        match self.report().await {
-            Some(Report::Exited(status)) => status,
-            // Something killed the warden, for which only SIGKILL is left. What it watched is not known any more.
-            Some(Report::Started { .. } | Report::Failed { .. }) | None => ExitStatus::Signal(9),
-        }
-    }
-
-    async fn ended(&self) {
-        while self.report().await.is_some() {}
     }
 
     /// Returns the next report; `None` when the warden is gone.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a device may take. On a loaded host without KVM, seconds pass; beyond this it is not there.
-const WAIT_MAX: Duration = Duration::from_secs(10);
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Time between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
