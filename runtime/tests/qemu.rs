@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pyro_core::{ExitStatus, ProbeVerdict, WorkspaceId};
 use pyro_runtime::environment::Environments;
-use pyro_runtime::guest::{ExecSpec, Guest, Observation};
+use pyro_runtime::guest::{ExecSpec, Guest, GuestError, Observation};
 use pyro_runtime::host::Tools;
 use pyro_runtime::process::processes_with;
 use pyro_runtime::qemu::{
@@ -87,8 +87,8 @@ async fn a_guest_boots_works_is_adopted_and_keeps_its_disk() {
     let guest = booted.machine.guest().clone();
     let (status, name) = run(&guest, 1, "cat /proc/sys/kernel/hostname; id -u; echo kept > /root/file").await;
     assert_eq!((status, name.as_slice()), (ExitStatus::Code(0), b"abcdef010203\n0\n".as_slice()));
-    let (status, bytes) = run(&guest, 2, "head -c 5000000 /dev/zero; exit 7").await;
-    assert_eq!((status, bytes.len()), (ExitStatus::Code(7), 5_000_000));
+    let (status, bytes) = run(&guest, 2, "head -c 50000000 /dev/zero; exit 7").await;
+    assert_eq!((status, bytes.len()), (ExitStatus::Code(7), 50_000_000));
     assert_eq!(processes_with(&dir).unwrap().len(), 2, "QEMU and the bridge");
 
     let recorded = booted.machine.process().process();
@@ -153,6 +153,44 @@ async fn a_boot_that_is_given_up_leaves_no_process() {
     for process in processes {
         process.exited().await.unwrap();
     }
+    assert!(processes_with(&dir).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_has_the_processors_and_the_memory_it_was_given() {
+    let Some(images) = images() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("w");
+    let spec = BootSpec { vcpu_count: 2, mem_mib: 3500, ..spec(images, dir.clone()) };
+    let booted = boot(&spec).await.unwrap();
+    let (_, said) =
+        run(booted.machine.guest(), 1, "nproc; awk '/MemTotal/ { print $2 }' /proc/meminfo").await;
+    let said = String::from_utf8(said).unwrap();
+    let mut lines = said.lines();
+    assert_eq!(lines.next(), Some("2"));
+    let memory_kib = lines.next().unwrap().parse::<u64>().unwrap();
+    assert!((3_300 * 1024..=3_500 * 1024).contains(&memory_kib), "{memory_kib} KiB");
+    assert_eq!(booted.machine.stop(Duration::ZERO).await.unwrap(), Stop::Forced);
+    assert_eq!(booted.machine.stop(Duration::ZERO).await.unwrap(), Stop::Gone);
+    assert!(processes_with(&dir).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_whose_qemu_was_killed_is_gone_with_its_bridge_after_a_stop() {
+    let Some(images) = images() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("w");
+    let booted = boot(&spec(images, dir.clone())).await.unwrap();
+    let machine = booted.machine;
+    let timeout = Duration::from_secs(60);
+    let sleep = ExecSpec { op: 1, command: "sleep 1000".to_owned(), cwd: None, timeout };
+    let mut operation = machine.guest().exec(sleep).await.unwrap();
+    assert!(matches!(operation.next().await.unwrap(), Observation::Started { .. }));
+    machine.process().kill().unwrap();
+    machine.process().exited().await.unwrap();
+    assert_eq!(machine.stop(Duration::from_secs(5)).await.unwrap(), Stop::Gone);
+    let error = operation.next().await.unwrap_err();
+    assert!(matches!(error, GuestError::Closed | GuestError::Broken(_)), "{error}");
     assert!(processes_with(&dir).unwrap().is_empty());
 }
 

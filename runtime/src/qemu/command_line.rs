@@ -11,6 +11,11 @@ use crate::host::tsc_khz;
 /// Largest translation cache of TCG, in MiB. Its default of a gigabyte is memory that no limit of ours counts.
 const TRANSLATIONS_MIB: u32 = 256;
 
+/// All that TCG can do, without what is slow in it. A fifth level of page tables is one more step in each walk, and no
+/// guest has that much memory. Processors that say that string instructions are fast get copies byte by byte, which TCG
+/// interprets one by one: without it a boot is a tenth shorter.
+const TCG_PROCESSOR: &str = "max,la57=off,erms=off,fsrm=off";
+
 /// What QEMU may not do once it runs: the guest that breaks out of its machine finds no `exec` and no `setuid`.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
@@ -33,8 +38,7 @@ pub(super) fn arguments(
         }
         VmAccelerator::Tcg => {
             line.pair("-accel", &format!("tcg,thread=multi,tb-size={TRANSLATIONS_MIB}"));
-            // A fifth level of page tables is one more step in each walk, and no guest has that much memory.
-            line.pair("-cpu", "max,la57=off");
+            line.pair("-cpu", TCG_PROCESSOR);
         }
     }
     line.pair("-smp", &spec.vcpu_count.to_string());

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::console::Console;
 use super::vsock;
 use crate::guest::{Guest, GuestError};
-use crate::process::{ProcessRef, processes_with};
+use crate::process::{ProcessRef, kill_all};
 
 /// Time for QEMU to end by itself once it was told to.
 const TERMINATE_ALLOWANCE: Duration = Duration::from_secs(2);
@@ -146,17 +146,4 @@ pub async fn destroy(dir: &Path) -> io::Result<()> {
     })
     .await
     .map_err(io::Error::other)?
-}
-
-/// Kills the detached processes that belong to a directory and waits for their end.
-async fn kill_all(dir: &Path) -> io::Result<()> {
-    let dir = dir.to_owned();
-    let processes = spawn_blocking(move || processes_with(&dir)).await.map_err(io::Error::other)??;
-    for process in &processes {
-        process.kill()?;
-    }
-    for process in &processes {
-        process.exited().await?;
-    }
-    Ok(())
 }
