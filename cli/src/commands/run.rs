@@ -134,7 +134,8 @@ impl LiveView {
     fn end(&mut self, outcome: &RunOutcome) -> Result<(), Failure> {
         self.stdout.end_guest()?;
         self.stderr.end_guest()?;
-        if self.stdout.has_open_line() || self.stderr.has_open_line() {
+        // Into a file or pipe, only the guest's own bytes go.
+        if self.stderr.is_terminal() && (self.stdout.has_open_line() || self.stderr.has_open_line()) {
             self.stderr.own("\n")?;
         }
         Ok(self.stderr.own(&summary_line(outcome))?)
