@@ -8,6 +8,7 @@ use crate::error::{ApiError, ErrorCode};
 use crate::frame::Stream;
 use crate::home::Home;
 use crate::message::{Progress, RunProgress};
+use crate::operation::Response;
 use crate::request::{Resume, RunRequest};
 use crate::request_id::new_request_id;
 use crate::response::RunOutcome;
@@ -162,6 +163,8 @@ impl Run {
                 Incoming::Event(_) => {
                     return Err(TransportError::Unexpected { what: "an event of the log" }.into());
                 }
+                // It ends in order, and the command goes on: the next daemon takes both over.
+                Incoming::Reply(reply) if is_stopping(&reply) => self.reconnect()?,
                 Incoming::Reply(reply) => {
                     let outcome = take_reply::<RunRequest>(*reply)?;
                     return self.check_complete(&outcome).map(|()| RunEvent::Ended(outcome));
@@ -230,4 +233,8 @@ impl Run {
             ),
         )))
     }
+}
+
+fn is_stopping(reply: &Result<Response, ApiError>) -> bool {
+    matches!(reply, Err(error) if error.code == ErrorCode::DaemonStopping)
 }

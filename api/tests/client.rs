@@ -119,8 +119,11 @@ fn run_goes_on_with_the_next_daemon_where_it_was() {
         // A frame that is cut by the death of the daemon does not count.
         first.stream.write_all(b"\x04\0\0\0\x01tw").unwrap();
         drop(first);
-        // This one dies in the handshake, like a daemon that was about to end.
+        // This one dies in the handshake, and the next one is about to end.
         drop(Peer::accept(&listener));
+        let mut stopping = Peer::accept_and_welcome(&listener);
+        stopping.read_run();
+        stopping.reply(Err(ApiError::new(ErrorCode::DaemonStopping, "the daemon is about to end")));
         let mut second = Peer::accept_and_welcome(&listener);
         let repeated = second.read_run();
         second.send(&ServerMessage::Progress(Progress::Run(create())));

@@ -23,6 +23,15 @@ pub struct DaemonRun {
     pub ready: Option<OwnedFd>,
 }
 
+impl DaemonRun {
+    /// Tells why the daemon could not run, and returns the exit code.
+    #[must_use]
+    pub fn failed(error: &anyhow::Error) -> ExitCode {
+        Failure::from(ApiError::new(ErrorCode::DaemonUnavailable, format_args!("{error:#}")))
+            .report(Format::Text)
+    }
+}
+
 /// What became of `pyro daemon`.
 pub(crate) enum Execution {
     /// This process shall be the daemon.

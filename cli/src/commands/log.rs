@@ -14,16 +14,23 @@ use crate::sink::Sink;
 /// Events are printed together up to so many bytes, as long as more of them are there already.
 const BATCH_LEN_BYTES: usize = 64 * 1024;
 
+/// Most daemons that may die in a row without having sent an event: a follower must not start them for ever.
+const DEATHS_MAX: u32 = 5;
+
 pub(crate) fn execute(args: LogArgs) -> Result<ExitCode, Failure> {
     let session = Session::starting()?;
     let mut printer =
         Printer { stdout: Sink::stdout()?, format: Format::from_flag(args.json), next: args.request.since };
+    let mut deaths = 0;
     loop {
+        let before = printer.next;
         let mut client = session.connect()?;
-        let request = LogRequest { since: printer.next, ..args.request };
+        let request = LogRequest { since: before, ..args.request };
         match printer.print_all(&mut client, request) {
-            // A daemon that ends does not end the log: whoever follows it goes on with the next daemon.
-            Err(Interruption::Lost) if args.request.follow => {}
+            // A daemon that dies does not end the log: whoever follows it goes on with the next daemon.
+            Err(Interruption::Lost) if args.request.follow && deaths < DEATHS_MAX => {
+                deaths = if printer.next == before { deaths + 1 } else { 0 };
+            }
             Err(Interruption::Lost) => return Err(CallError::from(TransportError::Lost).into()),
             Err(Interruption::Failure(failure)) => return Err(failure),
             Ok(()) => return Ok(ExitCode::SUCCESS),
