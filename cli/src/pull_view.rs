@@ -42,10 +42,10 @@ impl PullView {
     /// Shows how far it has come.
     pub(crate) fn update(&mut self, progress: &PullProgress, stderr: &mut Sink) -> io::Result<()> {
         if let Some(bar) = &self.bar {
-            bar.set_message(sanitize::line(&progress.detail));
             if let Some(fraction) = progress.fraction {
                 bar.set_position(steps(fraction));
             }
+            bar.set_message(sanitize::line(&progress.detail));
         }
         if self.phase != progress.phase {
             self.phase = progress.phase.clone().into();
@@ -84,7 +84,7 @@ impl Drop for PullView {
 }
 
 fn bar() -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:30} {percent:>3}% {elapsed} {wide_msg}")
+    let style = ProgressStyle::with_template("[{bar:30}] {percent:>3}% {elapsed} {wide_msg}")
         .expect("the template is well formed")
         .progress_chars("=> ");
     let bar = ProgressBar::new(steps(1.0)).with_style(style);

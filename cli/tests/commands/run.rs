@@ -219,24 +219,69 @@ fn reader_that_goes_away_ends_the_run_quietly() {
     assert_eq!(peer.join().expect("the peer does not panic"), [None]);
 }
 
-/// Runs with a terminal as standard output, and returns what it shows.
-fn on_terminal(world: &World, arguments: &[&str]) -> String {
+/// Makes a terminal and returns both ends of it.
+fn terminal() -> (File, OwnedFd) {
     use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-    let master =
-        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("there are terminals");
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).expect("there are terminals");
     grantpt(&master).expect("it is ours");
     unlockpt(&master).expect("it is ours");
-    let terminal = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC);
+    let terminal = ioctl_tiocgptpeer(&master, flags).expect("it is ours");
+    (File::from(master), terminal)
+}
+
+/// Runs with a terminal as standard output, and returns what it shows.
+fn on_terminal(world: &World, arguments: &[&str]) -> String {
+    let (mut master, terminal) = terminal();
     let mut command = world.command(arguments);
-    command.stdout(Stdio::from(terminal.expect("it is ours")));
+    command.stdout(Stdio::from(terminal));
     let mut child = command.spawn().expect("pyro can be started");
     // It holds the other end of the terminal.
     drop(command);
     let mut shown = Vec::new();
     // The end of a terminal is an error.
-    let _end = File::from(master).read_to_end(&mut shown);
+    let _end = master.read_to_end(&mut shown);
     child.wait().expect("it has ended");
     String::from_utf8_lossy(&shown).into_owned()
+}
+
+/// Catches a bar that shows nothing, and one that stays on the screen.
+#[test]
+fn pull_is_a_bar_on_a_terminal() {
+    let world = World::new();
+    let (seen, is_seen) = std::sync::mpsc::channel();
+    world.serve([Box::new(move |peer: &mut Peer| {
+        peer.request();
+        peer.send(&ServerMessage::Progress(Progress::Pull(PullProgress {
+            environment: "debian:12".to_owned(),
+            phase: "packages".to_owned(),
+            fraction: Some(0.42),
+            detail: "unpacking\u{1b}[2J git".to_owned(),
+        })));
+        is_seen.recv().expect("the test waits for the bar");
+        peer.reply(Err(ApiError::new(ErrorCode::ToolMissing, "mmdebstrap is missing")));
+    }) as Box<dyn FnOnce(&mut Peer) + Send>]);
+    let (mut master, terminal) = terminal();
+    let mut command = world.command(&["env", "pull", "debian:12"]);
+    command.stderr(Stdio::from(terminal)).env("TERM", "xterm");
+    let mut child = command.spawn().expect("pyro can be started");
+    drop(command);
+    let (mut shown, mut chunk) = (Vec::new(), [0; 4096]);
+    while let Ok(len @ 1..) = master.read(&mut chunk) {
+        shown.extend_from_slice(&chunk[..len]);
+        if String::from_utf8_lossy(&shown).contains("42%") {
+            // After the reply nobody waits for it any more.
+            let _ended = seen.send(());
+        }
+    }
+    let text = String::from_utf8_lossy(&shown);
+    assert!(
+        text.starts_with("[pull] phase=install environment=debian:12\r\n") && text.contains("42%"),
+        "{text:?}"
+    );
+    assert!(text.contains("unpacking\\x1b[2J git"), "{text:?}");
+    assert!(text.ends_with("\u{1b}[2K[error] mmdebstrap is missing\r\n"), "{text:?}");
+    assert_eq!(child.wait().expect("it has ended").code(), Some(1));
 }
 
 #[test]
