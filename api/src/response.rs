@@ -474,7 +474,7 @@ pub struct ToolReport {
     pub name: String,
     /// Where it is; `null` when it is nowhere.
     pub path: Option<String>,
-    /// The Debian package that brings it.
+    /// What brings it, for people: a Debian package in most cases.
     pub package: String,
 }
 

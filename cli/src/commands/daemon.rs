@@ -14,6 +14,9 @@ use crate::exit::{Failure, Format};
 use crate::sanitize;
 use crate::session::Session;
 
+/// The last of the standard streams.
+const STDERR: i32 = 2;
+
 /// What a daemon needs to know from its command line.
 #[derive(Debug)]
 pub struct DaemonRun {
@@ -67,12 +70,26 @@ fn prepare(args: DaemonRunArgs) -> Result<DaemonRun, Failure> {
     }
 }
 
+/// Closes what this process inherited beside its standard streams. A daemon that kept a pipe of the client's parent open
+/// would make somebody wait for its end for ever.
+fn close_inherited() -> io::Result<()> {
+    let open = std::fs::read_dir("/proc/self/fd")?;
+    let open: Vec<i32> =
+        open.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > STDERR) {
+        // Nothing in this process owns any of them yet. The one of the directory itself is closed already.
+        let _closed_already = nix::unistd::close(descriptor);
+    }
+    Ok(())
+}
+
 /// Leaves the session of the client, so that neither its terminal nor its signals reach the daemon, and takes the pipe
 /// away from standard output, so that its end is seen when the report is written.
 fn detach() -> Result<OwnedFd, Failure> {
     let failed = |error: io::Error| {
         ApiError::new(ErrorCode::DaemonUnavailable, format_args!("failed to detach: {error}"))
     };
+    close_inherited().map_err(failed)?;
     rustix::process::setsid().map_err(|error| failed(error.into()))?;
     let ready = io::stdout().as_fd().try_clone_to_owned().map_err(failed)?;
     let null = File::options().write(true).open("/dev/null").map_err(failed)?;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use pyro_api::{BackendReport, DoctorReport, RuntimeReport};
+use pyro_api::{BackendReport, DoctorReport, RuntimeReport, ToolReport};
 
 use super::print;
 use crate::arguments::DoctorArgs;
@@ -47,12 +47,7 @@ fn text(report: &DoctorReport) -> String {
     for backend in &report.backends {
         line(format_args!("  {}", backend_line(backend)));
     }
-    let missing: Vec<_> = report.tools.iter().filter(|tool| tool.path.is_none()).collect();
-    let found = report.tools.len() - missing.len();
-    line(format_args!("Tools: {found} of {} found", report.tools.len()));
-    for tool in missing {
-        line(format_args!("  {} is missing: apt-get install {}", tool.name, tool.package));
-    }
+    line(format_args!("Tools: {}", tools(&report.tools)));
     if !report.issues.is_empty() {
         line(format_args!("Issues:"));
         for issue in &report.issues {
@@ -83,6 +78,16 @@ fn guests(report: &DoctorReport) -> String {
         write!(text, "; the last boot took {boot_ms} ms").expect("a string takes everything");
     }
     text
+}
+
+fn tools(tools: &[ToolReport]) -> String {
+    let missing: Vec<_> =
+        tools.iter().filter(|tool| tool.path.is_none()).map(|tool| tool.name.as_str()).collect();
+    let found = tools.len() - missing.len();
+    if missing.is_empty() {
+        return format!("{found} of {found} found");
+    }
+    format!("{found} of {} found; missing: {}", tools.len(), missing.join(", "))
 }
 
 fn backend_line(backend: &BackendReport) -> String {
