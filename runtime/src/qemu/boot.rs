@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pyro_core::WorkspaceId;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::accelerator::VmAccelerator;
@@ -19,7 +20,7 @@ use super::machine::Machine;
 use super::vsock::{self, Bridge, Vsock};
 use crate::environment::Installed;
 use crate::guest::{Announcements, Guest, GuestError, Transport};
-use crate::host::{Tool, Tools};
+use crate::host::{Tool, Tools, tsc_khz};
 use crate::process::{Detached, Ended, ProcessRef};
 
 /// Time between two looks whether the agent listens, where it cannot announce itself.
@@ -113,10 +114,13 @@ pub(super) async fn boot_once(spec: &BootSpec, deadline: Duration) -> Result<Boo
         .mode(0o700)
         .create(&spec.dir)
         .map_err(prepare("make the workspace's directory"))?;
+    // The first measurement takes 25 ms, which pass while the disk is made.
+    let clock = spawn_blocking(tsc_khz);
     vsock::remove_sockets(&spec.dir).map_err(prepare("remove old sockets"))?;
     let disk = disk::ensure(&spec.dir, spec.disk_mib, &mkfs).await?;
     let (mut console, output) = Console::open().map_err(prepare("open a pipe"))?;
-    let attempt = Attempt { spec, vsock: &vsock, qemu: &qemu, disk: &disk, deadline };
+    let tsc_khz = clock.await.map_err(|error| prepare("measure the clock")(io::Error::other(error)))?;
+    let attempt = Attempt { spec, vsock: &vsock, qemu: &qemu, disk: &disk, tsc_khz, deadline };
     let mut started = Started::default();
     match attempt.run(output, &mut started).await {
         Ok(Answered { guest, process, boot_ms }) => {
@@ -136,6 +140,7 @@ struct Attempt<'a> {
     vsock: &'a Vsock,
     qemu: &'a Path,
     disk: &'a Path,
+    tsc_khz: u64,
     deadline: Duration,
 }
 
@@ -157,7 +162,8 @@ impl Attempt<'_> {
             Transport::Vsock { .. } | Transport::Unix { .. } => None,
         };
         let firmware = firmware(self.qemu);
-        let arguments = command_line::arguments(self.spec, self.vsock, self.disk, firmware.as_deref());
+        let arguments =
+            command_line::arguments(self.spec, self.vsock, self.disk, self.tsc_khz, firmware.as_deref());
         let mut vmm = Detached::new(self.qemu, &self.spec.dir).args(arguments);
         let mut bridge = None;
         if let Vsock::Bridge { program } = self.vsock {

@@ -6,7 +6,6 @@ use std::path::Path;
 use super::BootSpec;
 use super::accelerator::VmAccelerator;
 use super::vsock::Vsock;
-use crate::host::tsc_khz;
 
 /// Largest translation cache of TCG, in MiB. Its default of a gigabyte is memory that no limit of ours counts.
 const TRANSLATIONS_MIB: u32 = 256;
@@ -25,6 +24,7 @@ pub(super) fn arguments(
     spec: &BootSpec,
     vsock: &Vsock,
     disk: &Path,
+    tsc_khz: u64,
     firmware: Option<&Path>,
 ) -> Vec<OsString> {
     let mem_mib = spec.mem_mib;
@@ -53,7 +53,7 @@ pub(super) fn arguments(
     }
     line.path("-kernel", &spec.images.kernel);
     line.path("-initrd", &spec.images.initramfs);
-    line.pair("-append", &kernel_command_line(spec));
+    line.pair("-append", &kernel_command_line(spec, tsc_khz));
     line.pair("-chardev", "file,id=console,path=/dev/stdout");
     line.pair("-serial", "chardev:console");
     line.drive("image", &spec.images.rootfs, "readonly=on");
@@ -71,14 +71,14 @@ pub(super) fn arguments(
 }
 
 /// Returns what the guest's kernel and its agent are told.
-fn kernel_command_line(spec: &BootSpec) -> String {
+fn kernel_command_line(spec: &BootSpec, tsc_khz: u64) -> String {
     // A panic ends the machine at once, with its reason on the console. The self-tests of the kernel's ciphers would
     // take a tenth of the boot under TCG.
     let mut line = "console=ttyS0 quiet panic=-1 reboot=t cryptomgr.notests".to_owned();
     match spec.accelerator {
         VmAccelerator::Kvm => (),
         // Calibration against the emulated timer hangs in some boots.
-        VmAccelerator::Tcg => line.push_str(&format!(" tsc=reliable tsc_early_khz={}", tsc_khz())),
+        VmAccelerator::Tcg => line.push_str(&format!(" tsc=reliable tsc_early_khz={tsc_khz}")),
     }
     line.push_str(&format!(" pyro.image=/dev/vda pyro.disk=/dev/vdb pyro.hostname={}", spec.workspace));
     line
