@@ -30,8 +30,7 @@ impl DaemonRun {
     /// Tells why the daemon could not run, and returns the exit code.
     #[must_use]
     pub fn failed(error: &anyhow::Error) -> ExitCode {
-        Failure::from(ApiError::new(ErrorCode::DaemonUnavailable, format_args!("{error:#}")))
-            .report(Format::Text)
+        Failure::from(ApiError::new(ErrorCode::DaemonUnavailable, error)).report(Format::Text)
     }
 }
 
