@@ -3,11 +3,18 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use pyro_cli::{Cli, Invocation};
+use pyro_cli::{Cli, DaemonRun, Invocation};
+use pyro_daemon::DaemonOptions;
 
 fn main() -> ExitCode {
     match Cli::parse().execute() {
         Invocation::Done(code) => code,
-        Invocation::Daemon(_) | Invocation::SandboxInit(_) => ExitCode::FAILURE,
+        Invocation::Daemon(DaemonRun { home, ready }) => {
+            match pyro_daemon::run(DaemonOptions { home, ready }) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => DaemonRun::failed(&error),
+            }
+        }
+        Invocation::SandboxInit(arguments) => pyro_daemon::sandbox_init(arguments),
     }
 }

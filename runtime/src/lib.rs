@@ -5,3 +5,4 @@ pub mod guest;
 pub mod host;
 pub mod process;
 pub mod qemu;
+pub mod sandbox;

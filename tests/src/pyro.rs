@@ -209,7 +209,7 @@ impl Pyro {
         status["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("the daemon has a pid")
     }
 
-    /// Returns the processes whose command line mentions this home.
+    /// Returns the processes whose command line mentions this home or that work in it.
     #[must_use]
     pub fn processes(&self) -> Vec<(i32, String)> {
         processes_mentioning(self.home().as_os_str())
@@ -282,7 +282,7 @@ fn wait(child: &mut Child, deadline: Duration) -> Option<std::process::ExitStatu
     Some(child.wait().expect("a child can be waited for"))
 }
 
-/// Returns the processes whose command line contains a text.
+/// Returns the processes whose command line contains a path or that work below it.
 fn processes_mentioning(text: &OsStr) -> Vec<(i32, String)> {
     let text = text.as_encoded_bytes();
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
@@ -292,7 +292,9 @@ fn processes_mentioning(text: &OsStr) -> Vec<(i32, String)> {
             let pid = entry.file_name().to_str()?.parse().ok()?;
             let line = std::fs::read(entry.path().join("cmdline")).ok()?;
             let mentioned = line.windows(text.len()).any(|window| window == text);
-            mentioned.then(|| (pid, String::from_utf8_lossy(&line).replace('\0', " ")))
+            let inside = std::fs::read_link(entry.path().join("cwd"))
+                .is_ok_and(|cwd| cwd.as_os_str().as_encoded_bytes().starts_with(text));
+            (mentioned || inside).then(|| (pid, String::from_utf8_lossy(&line).replace('\0', " ")))
         })
         .collect()
 }

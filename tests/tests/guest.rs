@@ -3,7 +3,7 @@
 use pyro_tests::Pyro;
 
 fn run(arguments: &[&str]) -> (Pyro, pyro_tests::Output) {
-    let pyro = Pyro::new().config("backend = \"qemu\"\n");
+    let pyro = Pyro::new().config("backend = \"qemu\"\naccelerator = \"tcg\"\n");
     let output = pyro.run(&[&["run"], arguments].concat());
     (pyro, output)
 }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, access};
 
-/// Directories that hold system programs but are often not on the `PATH` of an ordinary user.
-const SYSTEM_DIRS: &[&str] = &["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/bin", "/usr/bin", "/bin"];
+/// Directories of the system's administration, which an ordinary user does not have on `PATH` and in which file systems
+/// are made.
+const SYSTEM_DIRS: &[&str] = &["/usr/sbin", "/sbin"];
 
 /// A program that some part of pyro calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

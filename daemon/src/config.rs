@@ -1,0 +1,134 @@
+//! What the person who runs the daemon decides: `config.toml` in `PYRO_HOME`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use pyro_core::Limits;
+use serde::Deserialize;
+
+/// The host keeps this part of its memory for itself, in percent, unless the configuration says otherwise.
+const MEM_PERCENT_OF_HOST: u64 = 80;
+
+/// The configuration file. Every key is optional.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) backend: BackendChoice,
+    pub(crate) accelerator: AcceleratorChoice,
+    pub(crate) limits: LimitsConfig,
+    pub(crate) disk_mib: DiskMib,
+}
+
+/// Which backend runs guests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BackendChoice {
+    /// The best one that works here.
+    #[default]
+    Auto,
+    /// QEMU, whatever else is possible.
+    Qemu,
+    /// The host sandbox for those who opted in; others are refused.
+    HostSandbox,
+}
+
+/// What executes the instructions of virtual machines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AcceleratorChoice {
+    /// KVM when a guest has been seen to boot with it, else QEMU's translator.
+    #[default]
+    Auto,
+    /// QEMU's translator, without trying KVM.
+    Tcg,
+}
+
+/// Size of a workspace's writable disk, in MiB; the file is sparse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct DiskMib(pub(crate) u64);
+
+impl Default for DiskMib {
+    fn default() -> Self {
+        Self(8192)
+    }
+}
+
+/// Bounds; see [`Limits`]. `None` leaves a bound at its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitsConfig {
+    vcpu_max: Option<u32>,
+    mem_mib_total: Option<u64>,
+    ttl_seconds_min: Option<u64>,
+    ttl_seconds_max: Option<u64>,
+    workspaces_max: Option<u32>,
+    guests_max: Option<u32>,
+    open_execs_max: Option<u32>,
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file is there and cannot be read.
+    #[error("failed to read {path}: {source}", path = path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// The file is not what it must be.
+    #[error("{path} is not a valid configuration: {source}", path = path.display())]
+    Parse { path: PathBuf, source: Box<toml::de::Error> },
+}
+
+impl Config {
+    /// Reads the file; one that is not there is an empty one.
+    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+        };
+        toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })
+    }
+
+    /// Returns the bounds on a host with that much memory.
+    pub(crate) fn limits(&self, host_mem_mib: u64) -> Limits {
+        let default = Limits::default();
+        let set = &self.limits;
+        Limits {
+            vcpu_max: set.vcpu_max.unwrap_or(default.vcpu_max),
+            mem_mib_total: set.mem_mib_total.unwrap_or(host_mem_mib * MEM_PERCENT_OF_HOST / 100),
+            ttl_seconds_min: set.ttl_seconds_min.unwrap_or(default.ttl_seconds_min),
+            ttl_seconds_max: set.ttl_seconds_max.unwrap_or(default.ttl_seconds_max),
+            workspaces_max: set.workspaces_max.unwrap_or(default.workspaces_max),
+            guests_max: set.guests_max.unwrap_or(default.guests_max),
+            open_execs_max: set.open_execs_max.unwrap_or(default.open_execs_max),
+            ..default
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "[limits]\nguest_max = 4\n").unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(error.contains("guest_max"), "{error}");
+    }
+
+    #[test]
+    fn missing_file_and_missing_keys_mean_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        assert_eq!(Config::load(&path).unwrap(), Config::default());
+        std::fs::write(&path, "backend = \"qemu\"\n[limits]\nguests_max = 4\n").unwrap();
+        let config = Config::load(&path).unwrap();
+        assert_eq!(config.backend, BackendChoice::Qemu);
+        let limits = config.limits(1000);
+        assert_eq!((limits.guests_max, limits.mem_mib_total, limits.vcpu_max), (4, 800, 32));
+    }
+}

@@ -1,0 +1,67 @@
+//! What the parts of the daemon share.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use pyro_api::Home;
+use pyro_core::{Actor, Cause, Command, Face, WorkspaceId};
+use pyro_runtime::environment::Environments;
+use pyro_runtime::host::Tools;
+use pyro_store::outputs::Outputs;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::engine::{Engine, Origin, Outcome, Refusal};
+use crate::programs::Programs;
+use crate::streams::Streams;
+use crate::tethers::Tethers;
+
+/// The daemon's parts; one per process, shared by all tasks.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) engine: Engine,
+    pub(crate) home: Home,
+    pub(crate) config: Config,
+    pub(crate) outputs: Outputs,
+    pub(crate) environments: Environments,
+    pub(crate) streams: Streams,
+    pub(crate) tethers: Tethers,
+    pub(crate) programs: Programs,
+    pub(crate) tools: Tools,
+    /// The host was booted since the earlier daemon started: none of its guests can be alive.
+    pub(crate) host_rebooted: bool,
+    /// Held while a way to run guests is tried, so that it is tried once.
+    pub(crate) probing: tokio::sync::Mutex<()>,
+    pub(crate) stopping: CancellationToken,
+    pub(crate) started_at: Instant,
+    pub(crate) clients: AtomicU64,
+}
+
+impl Context {
+    /// Submits something that was observed rather than asked for.
+    pub(crate) async fn record(&self, command: Command) -> Result<Outcome, Refusal> {
+        self.engine.submit(command, Origin { actor: daemon_actor(), cause: Cause::Observation }).await
+    }
+
+    /// Records a fact whose refusal is no news: something else happened meanwhile. A log that cannot be written has
+    /// been reported by the engine.
+    pub(crate) async fn record_quietly(&self, command: Command) {
+        if let Err(refusal) = self.record(command.clone()).await {
+            tracing::debug!(%refusal, ?command, "fact not recorded");
+        }
+    }
+
+    pub(crate) fn workspace_dir(&self, workspace: WorkspaceId) -> PathBuf {
+        self.home.workspaces().join(workspace.to_string())
+    }
+}
+
+fn daemon_actor() -> Actor {
+    Actor {
+        face: Face::Daemon,
+        uid: rustix::process::geteuid().as_raw(),
+        pid: std::process::id(),
+        client: concat!("pyro/", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}

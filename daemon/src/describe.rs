@@ -1,0 +1,136 @@
+//! Events as JSON, for `pyro log`.
+
+use pyro_core::{Cause, Envelope, Event, ExitStatus, ProbeVerdict, StopReason, StreamSummary, WorkspaceKind};
+use serde_json::{Value, json};
+
+/// Returns what there is to tell about an event besides its position, time, origin and kind.
+///
+/// A `match` per kind rather than a serialization of the structs: the names here are a contract, those there are not.
+pub(crate) fn data(event: &Event) -> Value {
+    match event {
+        Event::DaemonStarted(event) => json!({
+            "pid": event.process.pid, "version": event.version, "host_boot_id": event.host_boot_id,
+        }),
+        Event::DaemonStopped(event) => json!({ "reason": event.reason }),
+        Event::LimitsChanged(event) => {
+            let limits = event.limits;
+            json!({
+                "vcpu_max": limits.vcpu_max, "mem_mib_min": limits.mem_mib_min, "mem_mib_total": limits.mem_mib_total,
+                "ttl_seconds_min": limits.ttl_seconds_min, "ttl_seconds_max": limits.ttl_seconds_max,
+                "workspaces_max": limits.workspaces_max, "guests_max": limits.guests_max,
+                "open_execs_max": limits.open_execs_max, "command_len_max": limits.command_len_max,
+                "timeout_seconds_max": limits.timeout_seconds_max,
+            })
+        }
+        Event::BackendProbed(event) => json!({
+            "backend": event.backend.as_str(), "accelerator": event.accelerator.as_str(),
+            "fingerprint": event.fingerprint, "verdict": verdict(&event.verdict),
+        }),
+        Event::EnvironmentInstalled(event) => json!({
+            "environment": event.name.as_str(), "version": event.version, "source": event.source,
+            "manifest_digest": event.manifest_digest,
+        }),
+        Event::EnvironmentInstallFailed(event) => json!({
+            "environment": event.name.as_str(), "version": event.version, "reason": event.reason,
+        }),
+        Event::EnvironmentRemoved(event) => json!({ "directory": event.directory }),
+        Event::Unknown(event) => {
+            json!({ "kind": event.kind, "version": event.version, "len_bytes": event.payload.len() })
+        }
+        Event::WorkspaceCreated(_)
+        | Event::WorkspaceStarting(_)
+        | Event::WorkspaceStarted(_)
+        | Event::WorkspaceStartFailed(_)
+        | Event::WorkspaceStopping(_)
+        | Event::WorkspaceStopped(_)
+        | Event::WorkspaceDeleting(_)
+        | Event::WorkspaceDeleted(_) => workspace_data(event),
+        Event::ExecRequested(_)
+        | Event::ExecStarted(_)
+        | Event::ExecExited(_)
+        | Event::ExecFailed(_)
+        | Event::ExecLost(_)
+        | Event::ExecCancelRequested(_) => exec_data(event),
+    }
+}
+
+fn workspace_data(event: &Event) -> Value {
+    match event {
+        Event::WorkspaceCreated(event) => json!({
+            "type": match event.kind { WorkspaceKind::Vm => "vm", WorkspaceKind::Workspace => "workspace" },
+            "environment": event.spec.environment.as_str(), "environment_version": event.spec.environment_version,
+            "vcpu_count": event.spec.vcpu_count, "mem_mib": event.spec.mem_mib, "ttl_seconds": event.spec.ttl_seconds,
+            "network": event.spec.network, "allow_host_compat": event.spec.allow_host_compat,
+        }),
+        Event::WorkspaceStarting(event) => json!({ "boot": event.boot }),
+        Event::WorkspaceStarted(event) => json!({
+            "backend": event.backend.as_str(), "accelerator": event.accelerator.as_str(),
+            "execution_mode": event.backend.execution_mode().as_str(),
+            "pid": event.process.pid, "boot_ms": event.boot_ms,
+        }),
+        Event::WorkspaceStartFailed(event) => json!({ "reason": event.reason }),
+        Event::WorkspaceStopped(event) => match &event.reason {
+            StopReason::Requested => json!({ "reason": "requested" }),
+            StopReason::GuestDied(text) => json!({ "reason": "guest_died", "detail": text }),
+        },
+        Event::WorkspaceDeleting(event) => json!({ "reason": event.reason.as_str() }),
+        Event::WorkspaceDeleted(event) => json!({ "reason": event.reason.as_str() }),
+        _ => json!({}),
+    }
+}
+
+fn exec_data(event: &Event) -> Value {
+    match event {
+        Event::ExecRequested(event) => json!({
+            "exec": event.exec.0, "command": event.command, "cwd": event.cwd, "timeout_ms": event.timeout_ms,
+        }),
+        Event::ExecStarted(event) => json!({ "exec": event.exec.0, "guest_pid": event.guest_pid }),
+        Event::ExecExited(event) => json!({
+            "exec": event.exec.0, "exit_code": event.status.exit_code(), "status": status(event.status),
+            "duration_ms": event.duration_ms, "stdout": stream(&event.stdout), "stderr": stream(&event.stderr),
+        }),
+        Event::ExecFailed(event) => json!({ "exec": event.exec.0, "reason": event.reason }),
+        Event::ExecLost(event) => json!({
+            "exec": event.exec.0, "reason": event.reason, "stdout": event.stdout.as_ref().map(stream),
+            "stderr": event.stderr.as_ref().map(stream),
+        }),
+        Event::ExecCancelRequested(event) => json!({ "exec": event.exec.0 }),
+        _ => json!({}),
+    }
+}
+
+fn verdict(verdict: &ProbeVerdict) -> Value {
+    match verdict {
+        ProbeVerdict::Works { boot_ms } => json!({ "works": true, "boot_ms": boot_ms }),
+        ProbeVerdict::Fails { reason } => json!({ "works": false, "reason": reason }),
+    }
+}
+
+fn status(status: ExitStatus) -> Value {
+    match status {
+        ExitStatus::Code(code) => json!({ "code": code }),
+        ExitStatus::Signal(signal) => json!({ "signal": signal }),
+        ExitStatus::TimedOut => json!({ "timed_out": true }),
+    }
+}
+
+fn stream(summary: &StreamSummary) -> Value {
+    json!({ "len_bytes": summary.len_bytes, "blake3": blake3_hex(&summary.digest) })
+}
+
+fn blake3_hex(digest: &[u8; 32]) -> String {
+    use std::fmt::Write as _;
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing into a `String` cannot fail.
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Returns the request that led to an event, in hexadecimal; `None` when nobody asked.
+pub(crate) fn request_id(envelope: &Envelope) -> Option<String> {
+    match envelope.cause {
+        Cause::Observation => None,
+        Cause::Request(id) => Some(id.to_string()),
+    }
+}

@@ -1,0 +1,280 @@
+//! Drivers: one task per workspace performs its actions, owns its guest and reports what it sees.
+//!
+//! ```text
+//! idle --Boot--> booting --answers--> running --Stop or death--> idle
+//!   \               |                    |
+//!    +---Delete-----+-------Delete-------+--> gone
+//! ```
+//!
+//! A boot can be interrupted by a deletion only; the rules allow nothing else meanwhile. Execs run in tasks of their own
+//! and end by themselves when the guest is gone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyro_core::{
+    Action, Command, DeleteReason, ExecNumber, Phase, StopReason, WorkspaceId, WorkspaceStartFailed,
+    WorkspaceStarted, WorkspaceStopped,
+};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::{self, Running};
+use crate::context::Context;
+use crate::exec;
+
+/// How long the execs of a dead guest may take to see that it is dead.
+const EXECS_END_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Hands actions to the drivers, in their order, starting a driver with the first action of its workspace.
+///
+/// `leftovers` are the actions about what an earlier daemon left open; they come first.
+pub(crate) async fn dispatch(
+    context: Arc<Context>,
+    mut actions: mpsc::UnboundedReceiver<Action>,
+    leftovers: Vec<Action>,
+) {
+    let mut drivers: HashMap<WorkspaceId, mpsc::UnboundedSender<Action>> = HashMap::new();
+    let mut leftovers = leftovers.into_iter();
+    loop {
+        let next = match leftovers.next() {
+            Some(action) => Some(action),
+            None => actions.recv().await,
+        };
+        let Some(action) = next else { return };
+        let workspace = action.workspace();
+        let driver = drivers.entry(workspace).or_insert_with(|| start(&context, workspace));
+        // A driver that has ended had nothing left to do: its workspace is deleted.
+        let _ended = driver.send(action);
+        drivers.retain(|_, driver| !driver.is_closed());
+    }
+}
+
+fn start(context: &Arc<Context>, workspace: WorkspaceId) -> mpsc::UnboundedSender<Action> {
+    let (sender, actions) = mpsc::unbounded_channel();
+    let driver = Driver {
+        context: Arc::clone(context),
+        workspace,
+        actions,
+        guest: None,
+        execs: JoinSet::new(),
+        kill: HashMap::new(),
+    };
+    tokio::spawn(driver.run());
+    sender
+}
+
+struct Driver {
+    context: Arc<Context>,
+    workspace: WorkspaceId,
+    actions: mpsc::UnboundedReceiver<Action>,
+    guest: Option<Running>,
+    execs: JoinSet<ExecNumber>,
+    kill: HashMap<ExecNumber, CancellationToken>,
+}
+
+/// Whether there is anything left to drive.
+enum Next {
+    GoOn,
+    End,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        loop {
+            let next = tokio::select! {
+                action = self.actions.recv() => match action {
+                    Some(action) => self.perform(action).await,
+                    None => Next::End,
+                },
+                reason = gone(self.guest.as_ref()) => self.bury(reason).await,
+                Some(ended) = self.execs.join_next() => self.forget(ended),
+            };
+            if matches!(next, Next::End) {
+                return;
+            }
+        }
+    }
+
+    async fn perform(&mut self, action: Action) -> Next {
+        tracing::debug!(?action, "perform");
+        match action {
+            Action::Boot { .. } => self.boot().await,
+            Action::Exec { exec, .. } => self.start_exec(exec, exec::Begin::Send),
+            Action::KillExec { exec, .. } => self.kill_exec(exec),
+            Action::Stop { .. } => self.stop().await,
+            Action::Delete { .. } => self.delete().await,
+            Action::Adopt { .. } => self.adopt().await,
+            Action::AbandonBoot { .. } => self.abandon_boot().await,
+        }
+    }
+
+    async fn boot(&mut self) -> Next {
+        let Some(spec) =
+            self.context.engine.state().workspace(self.workspace).map(|workspace| workspace.spec.clone())
+        else {
+            return Next::End;
+        };
+        let context = Arc::clone(&self.context);
+        let mut boot = Box::pin(backend::boot(&context, self.workspace, &spec));
+        loop {
+            tokio::select! {
+                booted = &mut boot => return match booted {
+                    Ok(running) => self.started(running).await,
+                    Err(error) => self.start_failed(error.to_string()).await,
+                },
+                action = self.actions.recv() => match action {
+                    Some(Action::Delete { .. }) => {
+                        // Dropping the boot ends what it has spawned.
+                        drop(boot);
+                        return self.delete().await;
+                    }
+                    // The cancellation of an exec that has not been sent stands in the state.
+                    Some(_) => {}
+                    None => return Next::End,
+                },
+            }
+        }
+    }
+
+    async fn started(&mut self, running: Running) -> Next {
+        let fact = WorkspaceStarted {
+            workspace: self.workspace,
+            backend: running.backend(),
+            accelerator: running.accelerator(),
+            process: running.process(),
+            boot_ms: running.boot_ms(),
+        };
+        self.guest = Some(running);
+        if let Err(refusal) = self.context.record(Command::RecordStarted(fact)).await {
+            // A deletion overtook the boot: its action is on the way and finds the guest here.
+            tracing::debug!(workspace = %self.workspace, %refusal, "start not recorded");
+        }
+        Next::GoOn
+    }
+
+    async fn start_failed(&self, reason: String) -> Next {
+        tracing::warn!(workspace = %self.workspace, reason, "boot failed");
+        let fact = WorkspaceStartFailed { workspace: self.workspace, reason };
+        self.context.record_quietly(Command::RecordStartFailed(fact)).await;
+        Next::GoOn
+    }
+
+    fn start_exec(&mut self, number: ExecNumber, begin: exec::Begin) -> Next {
+        let Some(running) = &self.guest else { return Next::GoOn };
+        let kill = CancellationToken::new();
+        self.kill.insert(number, kill.clone());
+        let pump = exec::Pump::new(&self.context, self.workspace, number, running.guest().clone(), kill);
+        self.execs.spawn(async move {
+            pump.run(begin).await;
+            number
+        });
+        Next::GoOn
+    }
+
+    fn kill_exec(&self, number: ExecNumber) -> Next {
+        if let Some(kill) = self.kill.get(&number) {
+            kill.cancel();
+        }
+        Next::GoOn
+    }
+
+    fn forget(&mut self, ended: Result<ExecNumber, tokio::task::JoinError>) -> Next {
+        match ended {
+            Ok(number) => {
+                self.kill.remove(&number);
+            }
+            Err(error) => tracing::error!(workspace = %self.workspace, %error, "an exec task failed"),
+        }
+        Next::GoOn
+    }
+
+    /// Records the death of the guest after its execs have told what they saw.
+    async fn bury(&mut self, reason: String) -> Next {
+        tracing::warn!(workspace = %self.workspace, reason, "guest is gone");
+        self.guest = None;
+        self.end_execs().await;
+        backend::clear(&self.context, self.workspace).await;
+        let fact = WorkspaceStopped { workspace: self.workspace, reason: StopReason::GuestDied(reason) };
+        self.context.record_quietly(Command::RecordStopped(fact)).await;
+        Next::GoOn
+    }
+
+    async fn end_execs(&mut self) {
+        let all = async { while self.execs.join_next().await.is_some() {} };
+        if tokio::time::timeout(EXECS_END_DEADLINE, all).await.is_err() {
+            self.execs.shutdown().await;
+        }
+        self.kill.clear();
+    }
+
+    async fn stop(&mut self) -> Next {
+        if let Some(running) = self.guest.take() {
+            running.stop().await;
+        }
+        self.end_execs().await;
+        backend::clear(&self.context, self.workspace).await;
+        let fact = WorkspaceStopped { workspace: self.workspace, reason: StopReason::Requested };
+        self.context.record_quietly(Command::RecordStopped(fact)).await;
+        Next::GoOn
+    }
+
+    async fn delete(&mut self) -> Next {
+        if let Some(running) = self.guest.take() {
+            match self.context.engine.state().workspace(self.workspace).map(|workspace| &workspace.phase) {
+                Some(Phase::Deleting { reason: DeleteReason::Expired, .. }) => running.stop().await,
+                _ => running.kill().await,
+            }
+        }
+        self.end_execs().await;
+        while let Err(error) = backend::destroy(&self.context, self.workspace).await {
+            tracing::error!(workspace = %self.workspace, %error, "failed to delete the workspace, trying again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        if let Err(error) = self.context.outputs.remove_workspace(self.workspace) {
+            tracing::error!(workspace = %self.workspace, %error, "failed to remove output files");
+        }
+        self.context.streams.forget_workspace(self.workspace);
+        self.context.record_quietly(Command::RecordDeleted { workspace: self.workspace }).await;
+        Next::End
+    }
+
+    /// Takes over the guest of an earlier daemon with all its open execs.
+    async fn adopt(&mut self) -> Next {
+        let state = self.context.engine.state();
+        let Some(workspace) = state.workspace(self.workspace) else { return Next::End };
+        let Some(fact) = &workspace.guest else {
+            debug_assert!(workspace.phase != Phase::Started, "a started workspace has a guest");
+            return Next::GoOn;
+        };
+        match backend::adopt(&self.context, self.workspace, fact).await {
+            Ok(running) => {
+                self.guest = Some(running);
+                for number in workspace.open_execs.keys() {
+                    self.start_exec(*number, exec::Begin::Attach);
+                }
+                Next::GoOn
+            }
+            Err(error) => {
+                for number in workspace.open_execs.keys() {
+                    exec::record_lost(&self.context, self.workspace, *number, &error.to_string()).await;
+                }
+                self.bury(error.to_string()).await
+            }
+        }
+    }
+
+    async fn abandon_boot(&mut self) -> Next {
+        backend::clear(&self.context, self.workspace).await;
+        self.start_failed("the daemon ended while the guest was booting; start it again".to_owned()).await
+    }
+}
+
+async fn gone(guest: Option<&Running>) -> String {
+    match guest {
+        Some(running) => running.gone().await,
+        None => std::future::pending().await,
+    }
+}

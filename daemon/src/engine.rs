@@ -1,0 +1,280 @@
+//! The engine: the one thread that appends to the log and changes the state.
+//!
+//! ```text
+//! Submission -> decide -> append (one fdatasync for a whole group) -> publish state, envelopes, replies, actions
+//! ```
+//!
+//! Nothing leaves this module before the append returned. The engine never waits for a reader: the state is published
+//! as a shared pointer, envelopes go into a bounded broadcast whose slow readers go back to the log.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use pyro_core::{
+    Action, Actor, Cause, Command, Envelope, Event, Rejection, RequestId, Seq, State, Timestamp, decide,
+    evolve, react,
+};
+use pyro_store::{AppendError, Draft, EventLog, ReadError, Reader};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::clock;
+use crate::follower::Follower;
+
+/// Submissions that wait while a group is being written; more make their senders wait.
+const INBOX_LEN: usize = 1024;
+/// Submissions of one group: bounds the time between an append and its replies.
+const GROUP_LEN_MAX: usize = 256;
+/// Envelopes kept for followers that are a little behind; those further behind read the log.
+const BROADCAST_LEN: usize = 4096;
+
+/// Who submits, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) actor: Actor,
+    pub(crate) cause: Cause,
+}
+
+/// Why a submission had no effect.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The rules say no.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The log could not be written; nothing of the submission is in it.
+    #[error("failed to write the event log: {0}")]
+    Append(Arc<AppendError>),
+    /// The log could not be read to look for an earlier request.
+    #[error("failed to read the event log: {0}")]
+    Read(#[from] ReadError),
+    /// The engine has ended.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+/// What became of an accepted submission.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// These events are durable now; the list is empty when what was asked for was so already.
+    Done(Vec<Arc<Envelope>>),
+    /// The same request was accepted earlier, with these events; nothing happened now.
+    Repeated(Vec<Arc<Envelope>>),
+}
+
+impl Outcome {
+    pub(crate) fn envelopes(&self) -> &[Arc<Envelope>] {
+        match self {
+            Self::Done(envelopes) | Self::Repeated(envelopes) => envelopes,
+        }
+    }
+}
+
+struct Submission {
+    command: Command,
+    origin: Origin,
+    reply: oneshot::Sender<Result<Outcome, Refusal>>,
+}
+
+/// The way to the engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Engine {
+    inbox: mpsc::Sender<Submission>,
+    state: watch::Receiver<Arc<State>>,
+    envelopes: broadcast::Sender<Arc<Envelope>>,
+    reader: Reader,
+}
+
+impl Engine {
+    /// Replays the log and starts the engine's thread. The second value receives the actions in their order.
+    pub(crate) fn start(log: EventLog) -> Result<(Self, mpsc::UnboundedReceiver<Action>), ReadError> {
+        let mut state = State::default();
+        for envelope in log.reader().read(Seq(1)) {
+            evolve(&mut state, &envelope?);
+        }
+        let (inbox, submissions) = mpsc::channel(INBOX_LEN);
+        // Unbounded, because the rules bound it: an action follows from an event of a live workspace, and limits
+        // bound workspaces and their open execs.
+        let (actions, performed) = mpsc::unbounded_channel();
+        let (publish, published) = watch::channel(Arc::new(state.clone()));
+        let envelopes = broadcast::channel(BROADCAST_LEN).0;
+        let reader = log.reader();
+        let writer =
+            Writer { log, reader: reader.clone(), state, publish, envelopes: envelopes.clone(), actions };
+        std::thread::Builder::new()
+            .name("engine".into())
+            .spawn(move || writer.run(submissions))
+            .expect("a thread can be started before the daemon serves anybody");
+        Ok((Self { inbox, state: published, envelopes, reader }, performed))
+    }
+
+    /// Submits a command and waits until its events are durable.
+    ///
+    /// Dropping the future does not take the command back.
+    pub(crate) async fn submit(&self, command: Command, origin: Origin) -> Result<Outcome, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Submission { command, origin, reply }).await.map_err(|_| Refusal::Stopping)?;
+        answer.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// Returns the state after the last durable event.
+    pub(crate) fn state(&self) -> Arc<State> {
+        Arc::clone(&self.state.borrow())
+    }
+
+    /// Returns a receiver that sees every later state, possibly skipping some.
+    pub(crate) fn states(&self) -> watch::Receiver<Arc<State>> {
+        self.state.clone()
+    }
+
+    /// Returns a follower that yields every event from `from` on, old ones first, without gap or duplicate.
+    pub(crate) fn follow(&self, from: Seq) -> Follower {
+        Follower::new(from, self.envelopes.subscribe(), self.reader.clone())
+    }
+
+    pub(crate) const fn reader(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+struct Writer {
+    log: EventLog,
+    reader: Reader,
+    state: State,
+    publish: watch::Sender<Arc<State>>,
+    envelopes: broadcast::Sender<Arc<Envelope>>,
+    actions: mpsc::UnboundedSender<Action>,
+}
+
+/// A submission whose events are part of the group that is about to be written.
+struct Accepted {
+    reply: oneshot::Sender<Result<Outcome, Refusal>>,
+    events: usize,
+}
+
+/// What a group of submissions comes to before it is durable.
+struct Group {
+    state: State,
+    drafts: Vec<Draft>,
+    actions: Vec<Action>,
+    accepted: Vec<Accepted>,
+    requests: HashSet<RequestId>,
+}
+
+impl Writer {
+    fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
+        let mut waiting = Vec::with_capacity(GROUP_LEN_MAX);
+        while submissions.blocking_recv_many(&mut waiting, GROUP_LEN_MAX) > 0 {
+            let mut group = self.new_group();
+            for submission in waiting.drain(..) {
+                if repeats_within(&group, &submission) {
+                    self.commit(group);
+                    group = self.new_group();
+                }
+                self.admit(&mut group, submission);
+            }
+            self.commit(group);
+        }
+    }
+
+    fn new_group(&self) -> Group {
+        Group {
+            state: self.state.clone(),
+            drafts: Vec::new(),
+            actions: Vec::new(),
+            accepted: Vec::new(),
+            requests: HashSet::new(),
+        }
+    }
+
+    fn admit(&self, group: &mut Group, submission: Submission) {
+        let Submission { command, origin, reply } = submission;
+        match self.earlier(&origin) {
+            Ok(Some(outcome)) => return answer(reply, Ok(outcome)),
+            Ok(None) => {}
+            Err(error) => return answer(reply, Err(error.into())),
+        }
+        let events = match decide(&group.state, &command) {
+            Ok(events) => events,
+            Err(rejection) => return answer(reply, Err(rejection.into())),
+        };
+        if let Cause::Request(id) = origin.cause {
+            group.requests.insert(id);
+        }
+        group.accepted.push(Accepted { reply, events: events.len() });
+        let at = clock::now();
+        for event in events {
+            group.push(at, &origin, event);
+        }
+    }
+
+    fn earlier(&self, origin: &Origin) -> Result<Option<Outcome>, ReadError> {
+        let Cause::Request(id) = origin.cause else { return Ok(None) };
+        let envelopes: Vec<_> = self
+            .reader
+            .request(id)?
+            .into_iter()
+            .filter(|envelope| envelope.cause == origin.cause)
+            .map(Arc::new)
+            .collect();
+        Ok(if envelopes.is_empty() { None } else { Some(Outcome::Repeated(envelopes)) })
+    }
+
+    fn commit(&mut self, group: Group) {
+        let Group { state, drafts, actions, accepted, .. } = group;
+        let appended = if drafts.is_empty() { Ok(Vec::new()) } else { self.log.append(drafts) };
+        let envelopes = match appended {
+            Ok(envelopes) => envelopes,
+            Err(error) => {
+                tracing::error!(%error, "failed to append to the event log");
+                let error = Arc::new(error);
+                for Accepted { reply, .. } in accepted {
+                    answer(reply, Err(Refusal::Append(Arc::clone(&error))));
+                }
+                return;
+            }
+        };
+        assert_eq!(
+            envelopes.last().map_or(self.state.seq, |envelope| envelope.seq),
+            state.seq,
+            "the state was folded with the sequence numbers that the log gave"
+        );
+        self.state = state;
+        self.publish.send_replace(Arc::new(self.state.clone()));
+        let mut envelopes = envelopes.into_iter().map(Arc::new);
+        for Accepted { reply, events } in accepted {
+            let own: Vec<_> = envelopes.by_ref().take(events).collect();
+            for envelope in &own {
+                // Nobody may be following; then there is nobody to tell.
+                let _followers = self.envelopes.send(Arc::clone(envelope));
+            }
+            answer(reply, Ok(Outcome::Done(own)));
+        }
+        for action in actions {
+            // The receiver is gone only when the daemon ends; the next one reconciles.
+            let _performed = self.actions.send(action);
+        }
+    }
+}
+
+impl Group {
+    fn push(&mut self, at: Timestamp, origin: &Origin, event: Event) {
+        let Origin { actor, cause } = origin.clone();
+        let envelope = Envelope { seq: self.state.seq.next(), at, actor, cause, event };
+        evolve(&mut self.state, &envelope);
+        self.actions.extend(react(&self.state, &envelope.event));
+        let Envelope { at, actor, cause, event, .. } = envelope;
+        self.drafts.push(Draft { at, actor, cause, event });
+    }
+}
+
+/// Tells whether the group holds an undecided first try of the same request: it must be durable before it can answer.
+fn repeats_within(group: &Group, submission: &Submission) -> bool {
+    match submission.origin.cause {
+        Cause::Request(id) => group.requests.contains(&id),
+        Cause::Observation => false,
+    }
+}
+
+fn answer(reply: oneshot::Sender<Result<Outcome, Refusal>>, result: Result<Outcome, Refusal>) {
+    // Whoever asked may be gone; what happened has happened.
+    let _asker_gone = reply.send(result);
+}

@@ -1,0 +1,330 @@
+//! One command in one guest: its output goes to the output files, its end into the log.
+//!
+//! Bytes are acknowledged to the guest once they are in the output file: from then on they survive the daemon. They are
+//! made durable before the end of the exec is recorded, so the record never names bytes that a power cut can take.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyro_core::{
+    Command, ExecExited, ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, StreamSummary,
+    WorkspaceId,
+};
+use pyro_runtime::guest::{ExecSpec, Guest, GuestError, Observation, Operation, Stream as GuestStream};
+use pyro_store::outputs::{OutputError, OutputReader, OutputWriter, Stream};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::context::Context;
+use crate::streams::{LiveExec, LiveStream};
+
+/// How often a broken connection to a living guest is made anew before the exec is given up.
+const RECONNECTS_MAX: u32 = 5;
+
+/// How an exec comes to this daemon.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Begin {
+    /// It was requested now; the guest does not know of it.
+    Send,
+    /// An earlier daemon may have sent it.
+    Attach,
+}
+
+/// Moves the output of one exec and records what becomes of it.
+pub(crate) struct Pump {
+    context: Arc<Context>,
+    workspace: WorkspaceId,
+    number: ExecNumber,
+    guest: Guest,
+    kill: CancellationToken,
+    live: Arc<LiveExec>,
+    stdout: Option<OutputWriter>,
+    stderr: Option<OutputWriter>,
+}
+
+/// The end of an exec, and the connection on which the guest told it, if it did.
+struct Ended {
+    end: End,
+    operation: Option<Operation>,
+}
+
+impl Ended {
+    fn failed(reason: &str) -> Self {
+        Self { end: End::Failed { reason: reason.to_owned() }, operation: None }
+    }
+
+    const fn lost(reason: String) -> Self {
+        Self { end: End::Lost { reason }, operation: None }
+    }
+}
+
+/// How an exec ended, as far as this daemon could see.
+enum End {
+    Exited { status: ExitStatus, duration_ms: u64 },
+    Failed { reason: String },
+    Lost { reason: String },
+}
+
+impl Pump {
+    pub(crate) fn new(
+        context: &Arc<Context>,
+        workspace: WorkspaceId,
+        number: ExecNumber,
+        guest: Guest,
+        kill: CancellationToken,
+    ) -> Self {
+        let live = context.streams.of(workspace, number);
+        Self {
+            context: Arc::clone(context),
+            workspace,
+            number,
+            guest,
+            kill,
+            live,
+            stdout: None,
+            stderr: None,
+        }
+    }
+
+    pub(crate) async fn run(mut self, begin: Begin) {
+        match self.converse(begin).await {
+            Ok(Ended { end, operation }) => {
+                self.record(end).await;
+                if let Some(operation) = operation {
+                    // The record is durable; the guest need not keep it. If this is lost, it keeps it a little longer.
+                    let _kept = operation.forget().await;
+                }
+            }
+            Err(error) => {
+                // Without a place for its output the command must not go on: its record could not be complete.
+                self.end_in_guest().await;
+                self.record(End::Lost { reason: format!("failed to store its output: {error}") }).await;
+            }
+        }
+    }
+
+    /// Talks to the guest, over several connections if need be, until the exec has ended.
+    async fn converse(&mut self, begin: Begin) -> Result<Ended, OutputError> {
+        let mut begin = begin;
+        for _ in 0..RECONNECTS_MAX {
+            let operation = match begin {
+                Begin::Send if self.kill.is_cancelled() => {
+                    return Ok(Ended::failed("canceled before it ran"));
+                }
+                Begin::Send => self.send().await,
+                Begin::Attach => self.attach().await?,
+            };
+            let error = match operation {
+                Ok(operation) => match self.listen(operation).await? {
+                    Ok(ended) => return Ok(ended),
+                    Err(error) => error,
+                },
+                Err(error) => error,
+            };
+            match error {
+                GuestError::UnknownOperation { .. } => {
+                    return Ok(Ended::failed("it never reached the guest"));
+                }
+                error if error.is_breach() => {
+                    return Ok(Ended::lost(format!("the guest broke the protocol: {error}")));
+                }
+                error => {
+                    tracing::debug!(workspace = %self.workspace, exec = %self.number, %error, "connection broke")
+                }
+            }
+            begin = Begin::Attach;
+        }
+        self.end_in_guest().await;
+        Ok(Ended::lost("the guest does not answer any more".to_owned()))
+    }
+
+    fn timeout(&self) -> Duration {
+        let state = self.context.engine.state();
+        let exec =
+            state.workspace(self.workspace).and_then(|workspace| workspace.open_execs.get(&self.number));
+        Duration::from_millis(exec.map_or(0, |exec| exec.timeout_ms))
+    }
+
+    async fn send(&self) -> Result<Operation, GuestError> {
+        let op = u64::from(self.number.0);
+        let state = self.context.engine.state();
+        let exec =
+            state.workspace(self.workspace).and_then(|workspace| workspace.open_execs.get(&self.number));
+        let Some(exec) = exec else { return Err(GuestError::UnknownOperation { op }) };
+        let (command, cwd) = (exec.command.clone(), exec.cwd.clone());
+        let timeout = Duration::from_millis(exec.timeout_ms);
+        self.guest.exec(ExecSpec { op, command, cwd, timeout }).await
+    }
+
+    /// Goes on where the output files end.
+    async fn attach(&mut self) -> Result<Result<Operation, GuestError>, OutputError> {
+        let stdout_offset = self.resume(Stream::Stdout)?;
+        let stderr_offset = self.resume(Stream::Stderr)?;
+        let attached = self.guest.attach(self.number.0.into(), stdout_offset, stderr_offset).await;
+        Ok(attached.map(|mut operation| {
+            operation.must_end_within(self.timeout());
+            operation
+        }))
+    }
+
+    /// Moves output until the end of the exec or of the connection.
+    async fn listen(&mut self, mut operation: Operation) -> Result<Result<Ended, GuestError>, OutputError> {
+        let kill = self.kill.clone();
+        let mut killed = false;
+        loop {
+            let observation = tokio::select! {
+                observation = operation.next() => observation,
+                () = kill.cancelled(), if !killed => {
+                    killed = true;
+                    match operation.kill() {
+                        Ok(()) => continue,
+                        Err(error) => Err(error),
+                    }
+                }
+            };
+            match observation {
+                Ok(Observation::Started { pid }) => self.record_started(pid).await,
+                Ok(Observation::Output { stream, offset, data }) => {
+                    let end = self.store(stream_of(stream), offset, &data)?;
+                    operation.acknowledge(stream, end);
+                }
+                Ok(Observation::Exited { status, duration_ms, .. }) => {
+                    let end = End::Exited { status, duration_ms };
+                    return Ok(Ok(Ended { end, operation: Some(operation) }));
+                }
+                Ok(Observation::Gap { from, to, .. }) => {
+                    return Ok(Ok(Ended::lost(format!(
+                        "the guest has lost bytes {from} to {to} of its output"
+                    ))));
+                }
+                Ok(Observation::Failed(failure)) => {
+                    let end = End::Failed { reason: failure.to_string() };
+                    return Ok(Ok(Ended { end, operation: Some(operation) }));
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    /// Opens what an earlier daemon has stored of a stream and returns its length; 0 when there is nothing.
+    fn resume(&mut self, stream: Stream) -> Result<u64, OutputError> {
+        if self.writer(stream).is_none() {
+            if self.reader(stream)?.len_bytes()? == 0 {
+                return Ok(0);
+            }
+            let writer = self.context.outputs.resume(self.workspace, self.number, stream)?;
+            let live = self.live_stream(stream);
+            live.set_file(self.reader(stream)?);
+            live.grow_to(writer.len_bytes());
+            *self.writer(stream) = Some(writer);
+        }
+        Ok(self.writer(stream).as_ref().map_or(0, OutputWriter::len_bytes))
+    }
+
+    /// Puts bytes into the output file and returns the position behind them.
+    fn store(&mut self, stream: Stream, offset: u64, data: &[u8]) -> Result<u64, OutputError> {
+        // The page cache takes them at once; the disk is waited for at the end of the exec.
+        tokio::task::block_in_place(|| {
+            if self.writer(stream).is_none() {
+                // An earlier daemon may have made the file and died before the first byte.
+                let writer = self.context.outputs.resume(self.workspace, self.number, stream)?;
+                self.live_stream(stream).set_file(self.reader(stream)?);
+                *self.writer(stream) = Some(writer);
+            }
+            let writer = self.writer(stream).as_mut().expect("it was just made");
+            let len = writer.append(offset, data, clock::now())?;
+            self.live_stream(stream).grow_to(len);
+            Ok(len)
+        })
+    }
+
+    fn reader(&self, stream: Stream) -> Result<OutputReader, OutputError> {
+        self.context.outputs.read(self.workspace, self.number, stream)
+    }
+
+    const fn writer(&mut self, stream: Stream) -> &mut Option<OutputWriter> {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+
+    fn live_stream(&self, stream: Stream) -> &LiveStream {
+        match stream {
+            Stream::Stdout => &self.live.stdout,
+            Stream::Stderr => &self.live.stderr,
+        }
+    }
+
+    async fn record_started(&self, guest_pid: u32) {
+        let fact = ExecStarted { workspace: self.workspace, exec: self.number, guest_pid };
+        self.context.record_quietly(Command::RecordExecStarted(fact)).await;
+    }
+
+    async fn record(&mut self, end: End) {
+        let (workspace, exec) = (self.workspace, self.number);
+        let summaries = tokio::task::block_in_place(|| {
+            Ok::<_, OutputError>((finish(&mut self.stdout)?, finish(&mut self.stderr)?))
+        });
+        let command = match (end, summaries) {
+            (End::Exited { status, duration_ms }, Ok((stdout, stderr))) => {
+                Command::RecordExecExited(ExecExited { workspace, exec, status, duration_ms, stdout, stderr })
+            }
+            (End::Failed { reason }, _) => Command::RecordExecFailed(ExecFailed { workspace, exec, reason }),
+            (End::Lost { reason }, Ok((stdout, stderr))) => Command::RecordExecLost(ExecLost {
+                workspace,
+                exec,
+                reason,
+                stdout: Some(stdout),
+                stderr: Some(stderr),
+            }),
+            (End::Exited { .. } | End::Lost { .. }, Err(error)) => {
+                let reason = format!("failed to make its output durable: {error}");
+                Command::RecordExecLost(ExecLost { workspace, exec, reason, stdout: None, stderr: None })
+            }
+        };
+        self.context.record_quietly(command).await;
+    }
+
+    /// Ends the command in a guest to which no connection is open.
+    async fn end_in_guest(&self) {
+        let Ok(mut operation) = self.guest.attach(self.number.0.into(), 0, 0).await else { return };
+        operation.must_end_within(Duration::ZERO);
+        if operation.kill().is_ok() {
+            // Whatever comes of it: the record says that the exec is lost.
+            while let Ok(observation) = operation.next().await {
+                if matches!(observation, Observation::Exited { .. } | Observation::Failed(_)) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+const fn stream_of(stream: GuestStream) -> Stream {
+    match stream {
+        GuestStream::Stdout => Stream::Stdout,
+        GuestStream::Stderr => Stream::Stderr,
+    }
+}
+
+/// Makes a stream durable; one that nobody wrote to is an empty one.
+fn finish(writer: &mut Option<OutputWriter>) -> Result<StreamSummary, OutputError> {
+    match writer.take() {
+        Some(writer) => writer.finish(),
+        None => Ok(StreamSummary { len_bytes: 0, digest: *blake3::hash(b"").as_bytes() }),
+    }
+}
+
+/// Records the loss of an exec whose guest is gone, with what an earlier daemon stored of its output.
+pub(crate) async fn record_lost(context: &Context, workspace: WorkspaceId, exec: ExecNumber, reason: &str) {
+    let summary = |stream| {
+        context.outputs.summary(workspace, exec, stream).unwrap_or_else(|error| {
+            tracing::error!(%workspace, %exec, %error, "failed to read stored output");
+            None
+        })
+    };
+    let (stdout, stderr) = tokio::task::block_in_place(|| (summary(Stream::Stdout), summary(Stream::Stderr)));
+    let lost = ExecLost { workspace, exec, reason: reason.to_owned(), stdout, stderr };
+    context.record_quietly(Command::RecordExecLost(lost)).await;
+}

@@ -1,0 +1,55 @@
+//! The end of what has lived its time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyro_core::{Command, DeleteReason, Phase, State, Timestamp, WorkspaceId};
+
+use crate::clock;
+use crate::context::Context;
+
+/// Longest sleep: after a jump of the wall clock expiry is late by this much at the most.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+
+/// Deletes workspaces and VMs when their time to live is over, for as long as the daemon runs.
+pub(crate) async fn run(context: Arc<Context>) {
+    let mut states = context.engine.states();
+    loop {
+        let state = Arc::clone(&states.borrow_and_update());
+        reap(&context, &state).await;
+        let pause = next_expiry(&state).map_or(LOOK_AGAIN, |at| until(at).min(LOOK_AGAIN));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            changed = states.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Deletes what is expired now and returns its ids.
+pub(crate) async fn reap(context: &Context, state: &State) -> Vec<WorkspaceId> {
+    let now = clock::now();
+    let mut reaped = Vec::new();
+    for (id, workspace) in &state.workspaces {
+        let expired = workspace.expires_at().is_some_and(|at| at <= now);
+        if expired && !matches!(workspace.phase, Phase::Deleting { .. }) {
+            context
+                .record_quietly(Command::DeleteWorkspace { workspace: *id, reason: DeleteReason::Expired })
+                .await;
+            reaped.push(*id);
+        }
+    }
+    reaped
+}
+
+fn next_expiry(state: &State) -> Option<Timestamp> {
+    state
+        .workspaces
+        .values()
+        .filter(|workspace| !matches!(workspace.phase, Phase::Deleting { .. }))
+        .filter_map(|workspace| workspace.expires_at())
+        .min()
+}
+
+fn until(at: Timestamp) -> Duration {
+    Duration::from_micros(at.0.saturating_sub(clock::now().0))
+}

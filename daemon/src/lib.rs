@@ -1,0 +1,30 @@
+//! The single-writer engine that owns log and guests and serves the API.
+//!
+//! ```text
+//! sessions --Submission--> engine --Action--> drivers --> pumps
+//!     ^                      | ^                 |          |
+//!     +---- envelopes -------+ +----- Record... -+----------+
+//! ```
+
+mod backend;
+mod clock;
+mod config;
+mod context;
+mod describe;
+mod driver;
+mod engine;
+mod exec;
+mod expiry;
+mod follower;
+mod peer;
+mod programs;
+mod server;
+mod sessions;
+mod startup;
+mod streams;
+mod tethers;
+
+pub use server::{DaemonOptions, run};
+
+/// Runs as the first program of a host sandbox; see [`pyro_runtime::sandbox`].
+pub use pyro_runtime::sandbox::init_main as sandbox_init;

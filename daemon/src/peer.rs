@@ -1,0 +1,98 @@
+//! One client of the daemon: its frames in, ours out.
+
+use std::io;
+
+use pyro_api::{
+    ClientMessage, Decoder, FrameError, LogEvent, OUTPUT_LEN_MAX, Progress, ServerMessage, Stream,
+    encode_message, encode_output,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+
+/// Messages of a client that wait while one is being worked on. A client has no reason to send more.
+const INBOX_LEN: usize = 16;
+/// Bytes read at once.
+const READ_LEN: usize = 64 * 1024;
+
+/// Why a connection cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PeerError {
+    /// The client is gone.
+    #[error("the client is gone: {0}")]
+    Gone(#[from] io::Error),
+    /// Something does not fit into a frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
+
+/// The sending half, and the messages that come in.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    writer: OwnedWriteHalf,
+    inbox: mpsc::Receiver<Result<ClientMessage, FrameError>>,
+    frame: Vec<u8>,
+}
+
+impl Peer {
+    pub(crate) fn new(stream: UnixStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        let (sender, inbox) = mpsc::channel(INBOX_LEN);
+        tokio::spawn(receive(reader, sender));
+        Self { writer, inbox, frame: Vec::new() }
+    }
+
+    /// Returns the next message; `None` when the client is gone. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Option<Result<ClientMessage, FrameError>> {
+        self.inbox.recv().await
+    }
+
+    pub(crate) async fn send(&mut self, message: &ServerMessage) -> Result<(), PeerError> {
+        self.frame.clear();
+        encode_message(message, &mut self.frame)?;
+        Ok(self.writer.write_all(&self.frame).await?)
+    }
+
+    pub(crate) async fn progress(&mut self, progress: Progress) -> Result<(), PeerError> {
+        self.send(&ServerMessage::Progress(progress)).await
+    }
+
+    pub(crate) async fn event(&mut self, event: LogEvent) -> Result<(), PeerError> {
+        self.send(&ServerMessage::Event(event)).await
+    }
+
+    /// Sends output, at most [`OUTPUT_LEN_MAX`] bytes.
+    pub(crate) async fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), PeerError> {
+        debug_assert!(bytes.len() <= OUTPUT_LEN_MAX, "the caller reads in pieces");
+        self.frame.clear();
+        encode_output(stream, bytes, &mut self.frame);
+        Ok(self.writer.write_all(&self.frame).await?)
+    }
+}
+
+async fn receive(mut reader: OwnedReadHalf, inbox: mpsc::Sender<Result<ClientMessage, FrameError>>) {
+    let mut decoder = Decoder::new();
+    let mut bytes = vec![0; READ_LEN];
+    loop {
+        let read = tokio::select! {
+            read = reader.read(&mut bytes) => read,
+            () = inbox.closed() => return,
+        };
+        match read {
+            Ok(0) | Err(_) => return,
+            Ok(len) => decoder.push(&bytes[..len]),
+        }
+        loop {
+            let message = match decoder.next_frame() {
+                Ok(None) => break,
+                Ok(Some(frame)) => frame.message(),
+                Err(error) => Err(error),
+            };
+            let broken = message.is_err();
+            if inbox.send(message).await.is_err() || broken {
+                return;
+            }
+        }
+    }
+}

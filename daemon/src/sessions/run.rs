@@ -1,0 +1,377 @@
+//! One command, watched by its client from the request to the deletion of its VM: `run` and `vm_exec`.
+
+use std::sync::Arc;
+
+use pyro_api::{
+    ApiError, Cleanup, ClientMessage, ErrorCode, OUTPUT_LEN_MAX, Progress, Resume, RunOutcome, RunProgress,
+    RunRequest, Stream, VmExecRequest, signal_name,
+};
+use pyro_core::{
+    Command, DeleteReason, Envelope, Event, ExecExited, ExecNumber, ExecutionMode, ExitStatus, RequestId,
+    Seq, WorkspaceId, WorkspaceSpec,
+};
+use tokio::sync::watch;
+
+use super::environments::environment_name;
+use super::{Failure, Session, error_of};
+use crate::context::Context;
+use crate::engine::Outcome;
+use crate::follower::Follower;
+use crate::streams::{LiveExec, LiveStream};
+use crate::tethers::Tether;
+
+/// Tries to draw an id that is not taken: with 48 random bits, one that fails three times is no accident.
+const DRAWS_MAX: u32 = 3;
+
+impl Session {
+    pub(super) async fn run_command(&mut self, request: RunRequest) -> Result<RunOutcome, Failure> {
+        let name = environment_name(&request.environment)?;
+        let request_id = request.request_id.unwrap_or_else(pyro_api::new_request_id);
+        self.peer
+            .progress(Progress::Run(RunProgress::Create { environment: request.environment.clone() }))
+            .await?;
+        // A request that is known goes on, whatever has become of the environment.
+        let known =
+            self.context.engine.reader().request(request_id).is_ok_and(|envelopes| !envelopes.is_empty());
+        if !known {
+            self.check_early(&request)?;
+            self.installed(&name).await?;
+        }
+        let spec = WorkspaceSpec {
+            environment_version: version_of(&request.environment),
+            environment: name,
+            vcpu_count: request.vcpu_count,
+            mem_mib: request.mem_mib,
+            ttl_seconds: request.ttl_seconds,
+            network: request.network,
+            allow_host_compat: request.allow_host_compat,
+        };
+        let timeout_ms = request.timeout_seconds.saturating_mul(1000);
+        let (workspace, first) = self.submit_run(&spec, &request.command, timeout_ms, request_id).await?;
+        let tether = Tether::attach(&self.context, workspace);
+        self.peer.progress(Progress::Run(RunProgress::Start { vm_id: workspace.to_string() })).await?;
+        let watched = Watch::new(&self.context, workspace, ExecNumber(1), first, request.resume);
+        let ended = self.watch(watched).await;
+        drop(tether);
+        ended
+    }
+
+    /// Refuses before a long pull what would be refused after it.
+    fn check_early(&self, request: &RunRequest) -> Result<(), Failure> {
+        let spec = WorkspaceSpec {
+            environment: environment_name(&request.environment)?,
+            environment_version: String::new(),
+            vcpu_count: request.vcpu_count,
+            mem_mib: request.mem_mib,
+            ttl_seconds: request.ttl_seconds,
+            network: request.network,
+            allow_host_compat: request.allow_host_compat,
+        };
+        let timeout_ms = request.timeout_seconds.saturating_mul(1000);
+        let command =
+            Command::Run { workspace: draw_id(), spec, command: request.command.clone(), timeout_ms };
+        pyro_core::decide(&self.context.engine.state(), &command).map_err(ApiError::from)?;
+        Ok(())
+    }
+
+    async fn submit_run(
+        &self,
+        spec: &WorkspaceSpec,
+        command: &str,
+        timeout_ms: u64,
+        request_id: RequestId,
+    ) -> Result<(WorkspaceId, Seq), Failure> {
+        let mut taken = 0;
+        loop {
+            let workspace = draw_id();
+            let wish =
+                Command::Run { workspace, spec: spec.clone(), command: command.to_owned(), timeout_ms };
+            match self.context.engine.submit(wish, self.origin(Some(request_id))).await {
+                Ok(outcome) => return run_of(&outcome, command),
+                Err(crate::engine::Refusal::Rejected(pyro_core::Rejection::WorkspaceExists { .. }))
+                    if taken < DRAWS_MAX =>
+                {
+                    taken += 1
+                }
+                Err(refusal) => return Err(error_of(refusal).into()),
+            }
+        }
+    }
+
+    pub(super) async fn vm_exec(&mut self, request: VmExecRequest) -> Result<RunOutcome, Failure> {
+        let workspace = self.find_vm(&request.vm_id)?;
+        let timeout_ms = request.timeout_seconds.saturating_mul(1000);
+        let wish =
+            Command::RequestExec { workspace, command: request.command.clone(), cwd: None, timeout_ms };
+        let outcome = self.context.engine.submit(wish, self.origin(request.request_id)).await?;
+        let requested = outcome.envelopes().iter().find_map(|envelope| match &envelope.event {
+            Event::ExecRequested(event) if event.command == request.command => {
+                Some((event.workspace, event.exec, envelope.seq))
+            }
+            _ => None,
+        });
+        let Some((workspace, exec, first)) = requested else { return Err(reused().into()) };
+        let watched = Watch::new(&self.context, workspace, exec, first, request.resume);
+        self.watch(watched).await
+    }
+
+    /// Streams output and progress until the VM is deleted.
+    async fn watch(&mut self, mut watch: Watch) -> Result<RunOutcome, Failure> {
+        loop {
+            tokio::select! {
+                biased;
+                message = self.peer.next() => match message {
+                    Some(Ok(ClientMessage::Cancel)) => watch.cancel().await,
+                    Some(Ok(ClientMessage::Hello(_) | ClientMessage::Request(_))) => {}
+                    Some(Err(error)) => return Err(Failure::Gone(error.into())),
+                    None => return Err(Failure::Gone(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())),
+                },
+                () = watch.stdout.grown() => self.send_output(Stream::Stdout, &mut watch.stdout).await?,
+                () = watch.stderr.grown() => self.send_output(Stream::Stderr, &mut watch.stderr).await?,
+                envelope = watch.follower.next() => {
+                    let envelope = envelope.map_err(|error| ApiError::new(ErrorCode::LogCorrupt, error))?;
+                    let Some(envelope) = envelope else { return Err(error_of(crate::engine::Refusal::Stopping).into()) };
+                    if let Some(progress) = watch.see(&envelope) {
+                        self.peer.progress(progress).await?;
+                    }
+                    if let Event::WorkspaceDeleted(event) = &envelope.event && event.workspace == watch.workspace {
+                        self.drain(&mut watch).await?;
+                        return watch.outcome(event.reason).map_err(Failure::Told);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what is left of the output, once the exec has ended.
+    async fn drain(&mut self, watch: &mut Watch) -> Result<(), Failure> {
+        while watch.stdout.has_more() {
+            self.send_output(Stream::Stdout, &mut watch.stdout).await?;
+        }
+        while watch.stderr.has_more() {
+            self.send_output(Stream::Stderr, &mut watch.stderr).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_output(&mut self, stream: Stream, tail: &mut Tail) -> Result<(), Failure> {
+        let bytes = tail.read().map_err(|error| ApiError::new(ErrorCode::StorageFailed, error))?;
+        Ok(self.peer.output(stream, &bytes).await?)
+    }
+}
+
+/// Returns the run that an accepted request led to, which may be that of an earlier try.
+fn run_of(outcome: &Outcome, command: &str) -> Result<(WorkspaceId, Seq), Failure> {
+    let mut envelopes = outcome.envelopes().iter();
+    let created = envelopes.find_map(|envelope| match &envelope.event {
+        Event::WorkspaceCreated(event) => Some((event.workspace, envelope.seq)),
+        _ => None,
+    });
+    let same = envelopes
+        .any(|envelope| matches!(&envelope.event, Event::ExecRequested(event) if event.command == command));
+    created.filter(|_| same).ok_or_else(|| reused().into())
+}
+
+fn reused() -> ApiError {
+    ApiError::new(ErrorCode::RequestIdReused, "the request id was used before, for another request")
+        .with_hint("draw a new request id for each new request")
+}
+
+/// Returns the signal that ended a command. The command is a child of a shell, which tells such an end as 128 and the
+/// signal's number.
+const fn signal_of(status: ExitStatus) -> Option<u8> {
+    const SIGNALS_END: u8 = 32;
+    match status {
+        ExitStatus::Signal(number) => Some(number),
+        ExitStatus::Code(code) if code > 128 && code < 128 + SIGNALS_END => Some(code - 128),
+        ExitStatus::Code(_) | ExitStatus::TimedOut => None,
+    }
+}
+
+fn version_of(environment: &str) -> String {
+    pyro_core::CATALOG
+        .iter()
+        .find(|entry| entry.name == environment)
+        .map_or_else(String::new, |entry| entry.version.to_owned())
+}
+
+pub(super) fn draw_id() -> WorkspaceId {
+    let [a, b, c, d, e, f, ..] = *uuid::Uuid::new_v4().as_bytes();
+    WorkspaceId::from_bytes([a, b, c, d, e, f])
+}
+
+/// What a session knows of the exec that it watches.
+struct Watch {
+    context: Arc<Context>,
+    workspace: WorkspaceId,
+    exec: ExecNumber,
+    follower: Follower,
+    stdout: Tail,
+    stderr: Tail,
+    environment: Option<(String, String)>,
+    command: String,
+    execution_mode: ExecutionMode,
+    end: Option<End>,
+    boot_failure: Option<String>,
+}
+
+enum End {
+    Exited(ExecExited),
+    Failed(String),
+    Lost(String),
+}
+
+impl Watch {
+    fn new(
+        context: &Arc<Context>,
+        workspace: WorkspaceId,
+        exec: ExecNumber,
+        first: Seq,
+        resume: Option<Resume>,
+    ) -> Self {
+        let live = context.streams.of(workspace, exec);
+        let Resume { stdout_offset, stderr_offset } = resume.unwrap_or_default();
+        let state = context.engine.state();
+        let known = state.workspace(workspace);
+        let environment =
+            known.map(|known| (known.spec.environment.to_string(), known.spec.environment_version.clone()));
+        let guest = known.and_then(|known| known.guest.as_ref());
+        Self {
+            context: Arc::clone(context),
+            workspace,
+            exec,
+            follower: context.engine.follow(first),
+            stdout: Tail::new(&live, |live| &live.stdout, stdout_offset),
+            stderr: Tail::new(&live, |live| &live.stderr, stderr_offset),
+            environment,
+            command: String::new(),
+            execution_mode: guest.map_or(ExecutionMode::Pending, |guest| guest.backend.execution_mode()),
+            end: None,
+            boot_failure: None,
+        }
+    }
+
+    /// Takes note of an event and returns what to tell the client.
+    fn see(&mut self, envelope: &Envelope) -> Option<Progress> {
+        if envelope.event.workspace() != Some(self.workspace) {
+            return None;
+        }
+        match &envelope.event {
+            Event::WorkspaceCreated(event) => {
+                self.environment =
+                    Some((event.spec.environment.to_string(), event.spec.environment_version.clone()));
+            }
+            Event::WorkspaceStarted(event) => {
+                self.execution_mode = event.backend.execution_mode();
+                return Some(Progress::Run(RunProgress::Execute { vm_id: self.workspace.to_string() }));
+            }
+            Event::WorkspaceStartFailed(event) => self.boot_failure = Some(event.reason.clone()),
+            Event::ExecRequested(event) if event.exec == self.exec => self.command.clone_from(&event.command),
+            Event::ExecExited(event) if event.exec == self.exec => {
+                self.end = Some(End::Exited(event.clone()))
+            }
+            Event::ExecFailed(event) if event.exec == self.exec => {
+                self.end = Some(End::Failed(event.reason.clone()))
+            }
+            Event::ExecLost(event) if event.exec == self.exec => {
+                self.end = Some(End::Lost(event.reason.clone()))
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// The client does not want to wait any longer: its VM goes, which ends the command.
+    async fn cancel(&self) {
+        let wish = Command::DeleteWorkspace { workspace: self.workspace, reason: DeleteReason::ClientGone };
+        self.context.record_quietly(wish).await;
+    }
+
+    fn outcome(self, reason: DeleteReason) -> Result<RunOutcome, ApiError> {
+        let exited = match self.end {
+            Some(End::Exited(exited)) => exited,
+            _ if reason == DeleteReason::ClientGone => {
+                return Err(ApiError::new(ErrorCode::Canceled, "canceled; the VM is deleted"));
+            }
+            _ if reason == DeleteReason::Expired => {
+                let error = ApiError::new(
+                    ErrorCode::Expired,
+                    "the time to live was over before the command ended; the VM is deleted",
+                );
+                return Err(error.with_hint("a longer --ttl-seconds gives it more time, 0 sets no end"));
+            }
+            Some(End::Failed(_)) if self.boot_failure.is_some() => {
+                return Err(ApiError::new(
+                    ErrorCode::GuestUnavailable,
+                    self.boot_failure.unwrap_or_default(),
+                ));
+            }
+            Some(End::Failed(reason)) => return Err(ApiError::new(ErrorCode::ExecFailed, reason)),
+            Some(End::Lost(reason)) => {
+                let error = ApiError::new(ErrorCode::ExecLost, format!("the command is lost: {reason}"));
+                return Err(
+                    error.with_hint("`pyro log` shows what was seen; the command may have had effects")
+                );
+            }
+            None => {
+                return Err(ApiError::new(
+                    ErrorCode::Internal,
+                    "the VM is gone without a word about its command",
+                ));
+            }
+        };
+        let vm_id = self.workspace.to_string();
+        let (environment, version) = self.environment.unwrap_or_default();
+        Ok(RunOutcome {
+            environment,
+            environment_version: Some(version),
+            command: self.command,
+            exit_code: exited.status.exit_code(),
+            signal: signal_of(exited.status).map(signal_name),
+            timed_out: exited.status == ExitStatus::TimedOut,
+            duration_ms: exited.duration_ms,
+            execution_mode: self.execution_mode.as_str().to_owned(),
+            cleanup: Cleanup { vm_id: vm_id.clone(), deleted: true, reason: reason.as_str().to_owned() },
+            vm_id,
+            stdout_bytes: exited.stdout.len_bytes,
+            stderr_bytes: exited.stderr.len_bytes,
+        })
+    }
+}
+
+/// The end of an output file, as far as this session has sent it.
+struct Tail {
+    live: Arc<LiveExec>,
+    pick: fn(&LiveExec) -> &LiveStream,
+    len: watch::Receiver<u64>,
+    sent: u64,
+    buffer: Vec<u8>,
+}
+
+impl Tail {
+    fn new(live: &Arc<LiveExec>, pick: fn(&LiveExec) -> &LiveStream, sent: u64) -> Self {
+        let len = pick(live).watch();
+        Self { live: Arc::clone(live), pick, len, sent, buffer: Vec::new() }
+    }
+
+    fn has_more(&self) -> bool {
+        *self.len.borrow() > self.sent
+    }
+
+    /// Returns when there is something to send. Cancel safe.
+    async fn grown(&mut self) {
+        let sent = self.sent;
+        if self.len.wait_for(|len| *len > sent).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Returns the next piece; an empty one when there is none.
+    fn read(&mut self) -> Result<Vec<u8>, pyro_store::outputs::OutputError> {
+        let Some(file) = (self.pick)(&self.live).file() else { return Ok(Vec::new()) };
+        self.buffer.resize(OUTPUT_LEN_MAX, 0);
+        let read = file.read_at(&mut self.buffer, self.sent)?;
+        self.sent += read as u64;
+        Ok(self.buffer[..read].to_vec())
+    }
+}

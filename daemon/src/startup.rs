@@ -1,0 +1,133 @@
+//! From nothing to a daemon that can serve.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use pyro_api::{ApiError, ErrorCode, Home, HomeError};
+use pyro_core::{Action, Command, DaemonStarted, reconcile};
+use pyro_runtime::environment::Environments;
+use pyro_runtime::host::Tools;
+use pyro_runtime::process::ProcessRef;
+use pyro_store::outputs::{OutputError, Outputs};
+use pyro_store::{EventLog, OpenError, Options, ReadError};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ConfigError};
+use crate::context::Context;
+use crate::engine::{Engine, Refusal};
+use crate::programs::Programs;
+use crate::streams::Streams;
+use crate::tethers::Tethers;
+
+/// Why the daemon cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartupError {
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{}", crate::sessions::chain(.0))]
+    Log(#[from] OpenError),
+    #[error("failed to replay the event log: {0}")]
+    Replay(#[from] ReadError),
+    #[error("{}", crate::sessions::chain(.0))]
+    Outputs(#[from] OutputError),
+    #[error("failed to record the start: {0}")]
+    Record(#[from] Refusal),
+    #[error("failed to start threads: {0}")]
+    Runtime(io::Error),
+    #[error("failed to open the socket: {0}")]
+    Io(#[from] io::Error),
+}
+
+impl From<&StartupError> for ApiError {
+    fn from(error: &StartupError) -> Self {
+        let code = match error {
+            StartupError::Home(_) => ErrorCode::HomeUnusable,
+            StartupError::Config(_) => ErrorCode::InvalidConfig,
+            StartupError::Log(OpenError::Locked { .. }) => ErrorCode::DaemonRunning,
+            StartupError::Log(OpenError::Corrupt(_)) | StartupError::Replay(_) => ErrorCode::LogCorrupt,
+            StartupError::Log(OpenError::StorageFull { .. })
+            | StartupError::Outputs(OutputError::StorageFull { .. }) => ErrorCode::StorageFull,
+            StartupError::Log(OpenError::Io { .. }) | StartupError::Outputs(_) => ErrorCode::StorageFailed,
+            StartupError::Record(Refusal::Append(error))
+                if matches!(**error, pyro_store::AppendError::StorageFull) =>
+            {
+                ErrorCode::StorageFull
+            }
+            StartupError::Record(_) => ErrorCode::StorageFailed,
+            StartupError::Runtime(_) | StartupError::Io(_) => ErrorCode::DaemonUnavailable,
+        };
+        let message = match error {
+            StartupError::Log(OpenError::Locked { pid }) => {
+                format!("a daemon is already running as pid {pid}")
+            }
+            error => error.to_string(),
+        };
+        Self::new(code, message)
+    }
+}
+
+/// A daemon that has replayed its log and recorded its start.
+pub(crate) struct Started {
+    pub(crate) context: Arc<Context>,
+    pub(crate) actions: mpsc::UnboundedReceiver<Action>,
+    /// What an earlier daemon left open.
+    pub(crate) leftovers: Vec<Action>,
+}
+
+pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
+    home.create()?;
+    let config = Config::load(&home.config())?;
+    let log = EventLog::open(home.log(), Options::default())?;
+    let recovered = log.recovered();
+    if recovered.torn_len > 0 || recovered.index_rebuilt {
+        tracing::info!(?recovered, "recovered the event log");
+    }
+    let (engine, actions) = Engine::start(log)?;
+    let host_boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    let host_rebooted =
+        engine.state().daemon.as_ref().is_some_and(|daemon| daemon.host_boot_id != host_boot_id);
+    let leftovers = reconcile(&engine.state());
+    let context = Arc::new(Context {
+        engine,
+        outputs: Outputs::open(home.outputs())?,
+        environments: Environments::new(home.environments()),
+        config,
+        home,
+        streams: Streams::default(),
+        tethers: Tethers::default(),
+        programs: Programs::find()?,
+        tools: Tools::of_host(),
+        host_rebooted,
+        probing: tokio::sync::Mutex::new(()),
+        stopping: CancellationToken::new(),
+        started_at: Instant::now(),
+        clients: AtomicU64::new(0),
+    });
+    let started = DaemonStarted {
+        process: ProcessRef::own()?.process(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host_boot_id,
+    };
+    context.record(Command::RecordDaemonStarted(started)).await?;
+    context.record(Command::RecordLimits(context.config.limits(host_mem_mib()))).await?;
+    Ok(Started { context, actions, leftovers })
+}
+
+fn host_mem_mib() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram as u64 * u64::from(info.mem_unit) / (1024 * 1024)
+}
+
+/// Writes what the daemon has to say to standard error, which is the daemon's log file. `PYRO_LOG` sets the level.
+pub(crate) fn init_tracing() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PYRO_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    // A second subscriber in the same process is refused: the first one goes on.
+    let _first_goes_on =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();
+}

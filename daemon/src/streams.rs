@@ -1,0 +1,71 @@
+//! Output that is still growing: how far each stream of each running exec has come, for those who watch it live.
+//!
+//! The bytes themselves are read from the output file. Its handle is shared here, so that a watcher can read to the end
+//! even when the workspace is deleted meanwhile.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use pyro_core::{ExecNumber, WorkspaceId};
+use pyro_store::outputs::OutputReader;
+use tokio::sync::watch;
+
+/// One output stream of a running exec.
+#[derive(Debug)]
+pub(crate) struct LiveStream {
+    file: OnceLock<OutputReader>,
+    len: watch::Sender<u64>,
+}
+
+impl LiveStream {
+    fn new() -> Self {
+        Self { file: OnceLock::new(), len: watch::channel(0).0 }
+    }
+
+    /// Gives the watchers the file to read; later calls change nothing.
+    pub(crate) fn set_file(&self, file: OutputReader) {
+        self.file.get_or_init(|| file);
+    }
+
+    /// Tells the watchers that the file holds `len` bytes now.
+    pub(crate) fn grow_to(&self, len: u64) {
+        self.len.send_replace(len);
+    }
+
+    /// Returns the file; `None` as long as nothing was printed.
+    pub(crate) fn file(&self) -> Option<&OutputReader> {
+        self.file.get()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.len.subscribe()
+    }
+}
+
+/// Both output streams of a running exec.
+#[derive(Debug)]
+pub(crate) struct LiveExec {
+    pub(crate) stdout: LiveStream,
+    pub(crate) stderr: LiveStream,
+}
+
+/// All running execs whose output somebody produces or watches.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    live: Mutex<HashMap<(WorkspaceId, ExecNumber), Arc<LiveExec>>>,
+}
+
+impl Streams {
+    /// Returns the streams of an exec; producer and watchers may come in any order.
+    pub(crate) fn of(&self, workspace: WorkspaceId, exec: ExecNumber) -> Arc<LiveExec> {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(LiveExec { stdout: LiveStream::new(), stderr: LiveStream::new() });
+        Arc::clone(live.entry((workspace, exec)).or_insert_with(new))
+    }
+
+    /// Forgets the execs of a workspace; those who hold one can go on reading it.
+    pub(crate) fn forget_workspace(&self, workspace: WorkspaceId) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|(of, _), _| *of != workspace);
+    }
+}

@@ -1,0 +1,123 @@
+//! What `pyro run` costs above what it is made of. Prints one table with ratios from one run; `docs/performance.md` keeps
+//! the results.
+
+#![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+
+mod by_hand;
+mod sample;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use pyro_tests::{Pyro, dist, environments};
+
+use by_hand::Recorded;
+use sample::{Goal, Row, interleaved};
+
+/// Rounds of what takes milliseconds.
+const ROUNDS_FAST: usize = 60;
+/// Rounds of what boots a virtual machine.
+const ROUNDS_BOOT: usize = 7;
+
+fn main() {
+    let mut rows = vec![version()];
+    rows.extend(sandbox());
+    rows.push(boot());
+    println!("| what | median | baseline | median | ratio | goal |\n|---|---|---|---|---|---|");
+    for row in rows {
+        println!("{row}");
+    }
+}
+
+fn quiet(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn succeed(mut command: Command) {
+    let status = command.status().expect("the program can be started");
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+fn version() -> Row {
+    let pyro = dist().join("bin/pyro");
+    let ours = || {
+        let mut command = quiet(&pyro);
+        command.arg("--version");
+        succeed(command);
+    };
+    let samples = interleaved(ROUNDS_FAST * 5, ours, || succeed(quiet("/bin/true")));
+    samples.row("`pyro --version`", "`/bin/true`", Goal::AtMost(3.0))
+}
+
+fn sandbox() -> Vec<Row> {
+    let pyro = Pyro::new().config("backend = \"host_sandbox\"\n");
+    let ours = || {
+        let mut command = pyro.command(&["run", "--allow-host-compat", "debian:12", "--", "true"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        succeed(command);
+    };
+    ours();
+    let root = environments().join("linux-x86_64/debian_12-1.0.0/rootfs");
+    let bwrap = || succeed(bwrap(&root));
+    let what = "`pyro run --allow-host-compat -- true`";
+    let mut rows = vec![interleaved(ROUNDS_FAST, ours, bwrap).row(
+        what,
+        "`bwrap`, same root and namespaces",
+        Goal::AtMost(2.0),
+    )];
+    match by_hand::runc_bundle(&root) {
+        Some(bundle) => {
+            let mut round = 0;
+            let runc = || {
+                round += 1;
+                let mut command = quiet("runc");
+                command
+                    .args(["run", "--bundle"])
+                    .arg(bundle.path())
+                    .arg(format!("pyro-bench-{}-{round}", std::process::id()));
+                succeed(command);
+            };
+            rows.push(interleaved(ROUNDS_FAST, ours, runc).row(
+                what,
+                "`runc run`, same root",
+                Goal::AtMost(0.5),
+            ));
+        }
+        None => println!("skipped: runc cannot run a container here"),
+    }
+    rows
+}
+
+fn bwrap(root: &Path) -> Command {
+    let mut command = quiet("bwrap");
+    command
+        .args([
+            "--unshare-user",
+            "--unshare-pid",
+            "--unshare-net",
+            "--unshare-ipc",
+            "--unshare-uts",
+            "--clearenv",
+        ])
+        .args(["--uid", "0", "--gid", "0"])
+        .arg("--ro-bind")
+        .arg(root)
+        .args(["/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "/bin/sh", "-lc", "true"]);
+    command
+}
+
+fn boot() -> Row {
+    let pyro = Pyro::new().config("backend = \"qemu\"\n");
+    let run = |command: &str| pyro.command(&["run", "debian:12", "--", "sh", "-c", command]);
+    let recorded = Recorded::of(&pyro, run("echo ready; sleep 100"));
+    let ours = || succeed(pyro.command(&["run", "debian:12", "--", "true"]));
+    ours();
+    let samples = interleaved(ROUNDS_BOOT, ours, || recorded.boot());
+    samples.row(
+        "`pyro run debian:12 -- true`",
+        "same QEMU by hand, to the agent's first word",
+        Goal::AtMost(1.15),
+    )
+}
