@@ -165,10 +165,19 @@ async fn choose(
     }
     let missing = vm_tools_missing(context);
     let try_kvm = context.config.accelerator == AcceleratorChoice::Auto && missing.is_none();
-    if try_kvm && kvm_works(context, installed).await? {
-        return Ok(Choice::Vm(VmAccelerator::Kvm));
+    let accepts_sandbox = spec.allow_host_compat && context.config.backend == BackendChoice::Auto;
+    if try_kvm {
+        let fingerprint = qemu::fingerprint(&context.tools, &installed.manifest().kernel_version)?;
+        let works = match known_kvm(context, &fingerprint) {
+            Some(works) => works,
+            // Whoever accepts the sandbox does not want to wait for a probe.
+            None => !accepts_sandbox && probe_kvm(context, installed, fingerprint).await?,
+        };
+        if works {
+            return Ok(Choice::Vm(VmAccelerator::Kvm));
+        }
     }
-    if spec.allow_host_compat && context.config.backend == BackendChoice::Auto {
+    if accepts_sandbox {
         return Ok(Choice::Sandbox);
     }
     match missing {
@@ -193,18 +202,23 @@ pub(crate) fn kvm_verdict<'a>(state: &'a State, fingerprint: &str) -> Option<&'a
     (probed.fingerprint == fingerprint).then_some(&probed.verdict)
 }
 
-async fn kvm_works(context: &Context, installed: &Installed) -> Result<bool, BackendError> {
-    let fingerprint = qemu::fingerprint(&context.tools, &installed.manifest().kernel_version)?;
-    if let Some(verdict) = kvm_verdict(&context.engine.state(), &fingerprint) {
-        return Ok(matches!(verdict, ProbeVerdict::Works { .. }));
-    }
+fn known_kvm(context: &Context, fingerprint: &str) -> Option<bool> {
+    let state = context.engine.state();
+    kvm_verdict(&state, fingerprint).map(|verdict| matches!(verdict, ProbeVerdict::Works { .. }))
+}
+
+async fn probe_kvm(
+    context: &Context,
+    installed: &Installed,
+    fingerprint: String,
+) -> Result<bool, BackendError> {
     let _one_at_a_time = context.probing.lock().await;
-    if let Some(verdict) = kvm_verdict(&context.engine.state(), &fingerprint) {
-        return Ok(matches!(verdict, ProbeVerdict::Works { .. }));
+    if let Some(works) = known_kvm(context, &fingerprint) {
+        return Ok(works);
     }
     let images = images(context, installed).await?;
-    let verdict =
-        qemu::probe_kvm(images, context.tools.clone(), context.home.workspaces().join("probe")).await;
+    let dir = context.home.workspaces().join("probe");
+    let verdict = qemu::probe_kvm(images, context.tools.clone(), dir).await;
     let works = matches!(verdict, ProbeVerdict::Works { .. });
     let fact = BackendProbed { backend: Backend::Qemu, accelerator: Accelerator::Kvm, fingerprint, verdict };
     context.record_quietly(Command::RecordProbe(fact)).await;
@@ -306,9 +320,23 @@ pub(crate) async fn clear(context: &Context, workspace: WorkspaceId) {
 
 /// Removes everything that is left of a workspace: processes, disk, directory.
 pub(crate) async fn destroy(context: &Context, workspace: WorkspaceId) -> io::Result<()> {
-    let dir = context.workspace_dir(workspace);
-    sandbox::destroy(&dir).await?;
-    qemu::destroy(&dir).await
+    // The sandbox's way of removing ends every process of the directory and removes files of any mode.
+    sandbox::destroy(&context.workspace_dir(workspace)).await
+}
+
+/// Ends and removes what is left in the directory of workspaces and belongs to none: a probe that a daemon did not
+/// finish, a workspace whose deletion was recorded and whose directory came back with a power cut.
+pub(crate) async fn sweep(context: &Context) -> io::Result<()> {
+    let state = context.engine.state();
+    for entry in std::fs::read_dir(context.home.workspaces())? {
+        let entry = entry?;
+        let id = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if id.is_none_or(|id| state.workspace(id).is_none()) {
+            tracing::info!(directory = %entry.path().display(), "removing what belongs to no workspace");
+            sandbox::destroy(&entry.path()).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyro_core::{
-    Command, ExecExited, ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, StreamSummary,
+    Command, ExecExited, ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Phase, StreamSummary,
     WorkspaceId,
 };
 use pyro_runtime::guest::{ExecSpec, Guest, GuestError, Observation, Operation, Stream as GuestStream};
@@ -129,13 +129,26 @@ impl Pump {
                     return Ok(Ended::lost(format!("the guest broke the protocol: {error}")));
                 }
                 error => {
-                    tracing::debug!(workspace = %self.workspace, exec = %self.number, %error, "connection broke")
+                    tracing::debug!(workspace = %self.workspace, exec = %self.number, %error, "connection broke");
                 }
+            }
+            if let Some(reason) = self.guest_ended() {
+                return Ok(Ended::lost(reason.to_owned()));
             }
             begin = Begin::Attach;
         }
         self.end_in_guest().await;
         Ok(Ended::lost("the guest does not answer any more".to_owned()))
+    }
+
+    /// Returns why there is no guest to go on with; `None` when there should be one.
+    fn guest_ended(&self) -> Option<&'static str> {
+        match self.context.engine.state().workspace(self.workspace).map(|workspace| &workspace.phase) {
+            Some(Phase::Started) => None,
+            Some(Phase::Deleting { .. }) | None => Some("deleted before it ended"),
+            Some(Phase::Stopping | Phase::Stopped(_)) => Some("stopped before it ended"),
+            Some(Phase::Created | Phase::Starting) => Some("the guest is gone"),
+        }
     }
 
     fn timeout(&self) -> Duration {

@@ -15,6 +15,7 @@ use pyro_store::{EventLog, OpenError, Options, ReadError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::backend;
 use crate::config::{Config, ConfigError};
 use crate::context::Context;
 use crate::engine::{Engine, Refusal};
@@ -115,6 +116,7 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
     };
     context.record(Command::RecordDaemonStarted(started)).await?;
     context.record(Command::RecordLimits(context.config.limits(host_mem_mib()))).await?;
+    backend::sweep(&context).await?;
     Ok(Started { context, actions, leftovers })
 }
 

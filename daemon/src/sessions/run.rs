@@ -27,14 +27,16 @@ impl Session {
     pub(super) async fn run_command(&mut self, request: RunRequest) -> Result<RunOutcome, Failure> {
         let name = environment_name(&request.environment)?;
         let request_id = request.request_id.unwrap_or_else(pyro_api::new_request_id);
-        self.peer
-            .progress(Progress::Run(RunProgress::Create { environment: request.environment.clone() }))
-            .await?;
         // A request that is known goes on, whatever has become of the environment.
         let known =
             self.context.engine.reader().request(request_id).is_ok_and(|envelopes| !envelopes.is_empty());
         if !known {
             self.check_early(&request)?;
+        }
+        self.peer
+            .progress(Progress::Run(RunProgress::Create { environment: request.environment.clone() }))
+            .await?;
+        if !known {
             self.installed(&name).await?;
         }
         let spec = WorkspaceSpec {

@@ -93,6 +93,12 @@ impl Machine {
         if !self.process.is_alive()? {
             return Ok(Stop::Gone);
         }
+        if grace.is_zero() {
+            // Nobody needs its disk any more.
+            self.process.kill()?;
+            self.process.exited().await?;
+            return Ok(Stop::Forced);
+        }
         let by = Instant::now() + grace;
         // Whether the agent agreed does not matter: the end of the process is what is waited for.
         if let Ok(Ok(())) = timeout_at(by, self.guest.shutdown()).await
