@@ -23,6 +23,9 @@ use crate::tethers::Tether;
 /// Tries to draw an id that is not taken: with 48 random bits, one that fails three times is no accident.
 const DRAWS_MAX: u32 = 3;
 
+/// Least free space for a new guest, in MiB: its empty disk takes a few, and its first output wants some.
+const FREE_MIB_MIN: u64 = 16;
+
 impl Session {
     pub(super) async fn run_command(&mut self, request: RunRequest) -> Result<RunOutcome, Failure> {
         let name = environment_name(&request.environment)?;
@@ -32,6 +35,7 @@ impl Session {
             self.context.engine.reader().request(request_id).is_ok_and(|envelopes| !envelopes.is_empty());
         if !known {
             self.check_early(&request)?;
+            self.check_space()?;
         }
         self.peer
             .progress(Progress::Run(RunProgress::Create { environment: request.environment.clone() }))
@@ -73,6 +77,25 @@ impl Session {
         let command =
             Command::Run { workspace: draw_id(), spec, command: request.command.clone(), timeout_ms };
         pyro_core::decide(&self.context.engine.state(), &command).map_err(ApiError::from)?;
+        Ok(())
+    }
+
+    /// Refuses a guest that would run out of disk while it boots.
+    pub(super) fn check_space(&self) -> Result<(), Failure> {
+        let root = self.context.home.root();
+        let free_mib = match rustix::fs::statvfs(root) {
+            Ok(space) => space.f_bavail.saturating_mul(space.f_frsize) / (1024 * 1024),
+            Err(error) => {
+                let message = format!("failed to ask for the free space of {}: {error}", root.display());
+                return Err(ApiError::new(ErrorCode::StorageFailed, message).into());
+            }
+        };
+        if free_mib < FREE_MIB_MIN {
+            let message =
+                format!("{} has {free_mib} MiB of free space, a guest needs {FREE_MIB_MIN}", root.display());
+            let hint = "free some space there, or set PYRO_HOME to another file system";
+            return Err(ApiError::new(ErrorCode::StorageFull, message).with_hint(hint).into());
+        }
         Ok(())
     }
 

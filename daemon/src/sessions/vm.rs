@@ -22,6 +22,7 @@ const PREFIX_LEN_MIN: usize = 4;
 impl Session {
     pub(super) async fn vm_create(&mut self, request: VmCreateRequest) -> Result<VmObject, Failure> {
         let name = environment_name(&request.environment)?;
+        self.check_space()?;
         self.installed(&name).await?;
         let spec = WorkspaceSpec {
             environment_version: pyro_core::CATALOG
