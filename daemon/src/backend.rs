@@ -324,7 +324,7 @@ pub(crate) async fn destroy(context: &Context, workspace: WorkspaceId) -> io::Re
     sandbox::destroy(&context.workspace_dir(workspace)).await
 }
 
-/// Ends and removes what is left in the directory of workspaces and belongs to none: a probe that a daemon did not
+/// Ends and removes what is left in the directories of workspaces and outputs and belongs to none: a probe that a daemon did not
 /// finish, a workspace whose deletion was recorded and whose directory came back with a power cut.
 pub(crate) async fn sweep(context: &Context) -> io::Result<()> {
     let state = context.engine.state();
@@ -334,6 +334,12 @@ pub(crate) async fn sweep(context: &Context) -> io::Result<()> {
         if id.is_none_or(|id| state.workspace(id).is_none()) {
             tracing::info!(directory = %entry.path().display(), "removing what belongs to no workspace");
             sandbox::destroy(&entry.path()).await?;
+        }
+    }
+    for entry in std::fs::read_dir(context.home.outputs())? {
+        let id = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        if let Some(id) = id.filter(|id| state.workspace(*id).is_none()) {
+            context.outputs.remove_workspace(id).map_err(io::Error::other)?;
         }
     }
     Ok(())

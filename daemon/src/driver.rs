@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyro_core::{
-    Action, Command, DeleteReason, ExecNumber, Phase, StopReason, WorkspaceId, WorkspaceStartFailed,
-    WorkspaceStarted, WorkspaceStopped,
+    Action, Command, DeleteReason, ExecNumber, Lifetime, Phase, StopReason, WorkspaceId,
+    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -233,12 +233,24 @@ impl Driver {
             tracing::error!(workspace = %self.workspace, %error, "failed to delete the workspace, trying again");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+        if self.owes_output() {
+            self.context.tethers.held_or_late(self.workspace).await;
+        }
         if let Err(error) = self.context.outputs.remove_workspace(self.workspace) {
             tracing::error!(workspace = %self.workspace, %error, "failed to remove output files");
         }
         self.context.streams.forget_workspace(self.workspace);
         self.context.record_quietly(Command::RecordDeleted { workspace: self.workspace }).await;
         Next::End
+    }
+
+    /// Tells whether a client may still come for the last bytes of its command: its daemon died in between.
+    fn owes_output(&self) -> bool {
+        let state = self.context.engine.state();
+        state.workspace(self.workspace).is_some_and(|workspace| {
+            workspace.lifetime == Lifetime::Client
+                && matches!(workspace.phase, Phase::Deleting { reason: DeleteReason::PostExec, .. })
+        })
     }
 
     /// Takes over the guest of an earlier daemon with all its open execs.

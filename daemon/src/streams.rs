@@ -27,9 +27,13 @@ impl LiveStream {
         self.file.get_or_init(|| file);
     }
 
-    /// Tells the watchers that the file holds `len` bytes now.
+    /// Tells the watchers that the file holds `len` bytes now; it never shrinks.
     pub(crate) fn grow_to(&self, len: u64) {
-        self.len.send_replace(len);
+        self.len.send_if_modified(|known| {
+            let grown = len > *known;
+            *known = len.max(*known);
+            grown
+        });
     }
 
     /// Returns the file; `None` as long as nothing was printed.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use pyro_core::{Command, DeleteReason, Lifetime, Phase, State, WorkspaceId};
 
+use tokio::sync::Notify;
+
 use crate::context::Context;
 
 /// How long the client of a `run` may take to come back after the daemon was restarted. It reconnects at once when it
@@ -16,6 +18,7 @@ const RETURN_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(crate) struct Tethers {
     clients: Mutex<HashMap<WorkspaceId, usize>>,
+    attached: Notify,
 }
 
 /// A client's hold on a VM; dropping it lets go.
@@ -30,6 +33,7 @@ impl Tether {
         let mut clients = context.tethers.clients.lock().unwrap_or_else(PoisonError::into_inner);
         *clients.entry(workspace).or_default() += 1;
         drop(clients);
+        context.tethers.attached.notify_waiters();
         Self { context: Arc::clone(context), workspace }
     }
 }
@@ -49,6 +53,21 @@ impl Drop for Tether {
 }
 
 impl Tethers {
+    /// Returns when a client holds on to a VM, or has had its time to come back.
+    pub(crate) async fn held_or_late(&self, workspace: WorkspaceId) {
+        let held = async {
+            loop {
+                let attached = self.attached.notified();
+                if self.is_held(workspace) {
+                    return;
+                }
+                attached.await;
+            }
+        };
+        // A client that is late is gone.
+        let _late = tokio::time::timeout(RETURN_DEADLINE, held).await;
+    }
+
     fn is_held(&self, workspace: WorkspaceId) -> bool {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&workspace)
     }

@@ -10,6 +10,7 @@ use pyro_core::{
     Command, DeleteReason, Envelope, Event, ExecExited, ExecNumber, ExecutionMode, ExitStatus, RequestId,
     Seq, WorkspaceId, WorkspaceSpec,
 };
+use pyro_store::outputs::Stream as StoredStream;
 use tokio::sync::watch;
 
 use super::environments::environment_name;
@@ -54,9 +55,10 @@ impl Session {
         };
         let timeout_ms = request.timeout_seconds.saturating_mul(1000);
         let (workspace, first) = self.submit_run(&spec, &request.command, timeout_ms, request_id).await?;
+        // The output files are open before the tether tells that they may go.
+        let watched = Watch::new(&self.context, workspace, ExecNumber(1), first, request.resume);
         let tether = Tether::attach(&self.context, workspace);
         self.peer.progress(Progress::Run(RunProgress::Start { vm_id: workspace.to_string() })).await?;
-        let watched = Watch::new(&self.context, workspace, ExecNumber(1), first, request.resume);
         let ended = self.watch(watched).await;
         drop(tether);
         ended
@@ -161,6 +163,8 @@ impl Session {
                     }
                     if let Event::WorkspaceDeleted(event) = &envelope.event && event.workspace == watch.workspace {
                         self.drain(&mut watch).await?;
+                        // A session that came late has made the entry anew.
+                        self.context.streams.forget_workspace(watch.workspace);
                         return watch.outcome(event.reason).map_err(Failure::Told);
                     }
                 }
@@ -255,6 +259,7 @@ impl Watch {
         resume: Option<Resume>,
     ) -> Self {
         let live = context.streams.of(workspace, exec);
+        catch_up(context, workspace, exec, &live);
         let Resume { stdout_offset, stderr_offset } = resume.unwrap_or_default();
         let state = context.engine.state();
         let known = state.workspace(workspace);
@@ -361,6 +366,22 @@ impl Watch {
             stdout_bytes: exited.stdout.len_bytes,
             stderr_bytes: exited.stderr.len_bytes,
         })
+    }
+}
+
+/// Shows what an earlier daemon stored of the output. Nobody else would, once the exec has ended.
+fn catch_up(context: &Context, workspace: WorkspaceId, exec: ExecNumber, live: &LiveExec) {
+    for (stream, live) in [(StoredStream::Stdout, &live.stdout), (StoredStream::Stderr, &live.stderr)] {
+        let opened =
+            context.outputs.read(workspace, exec, stream).and_then(|file| Ok((file.len_bytes()?, file)));
+        match opened {
+            Ok((0, _)) => {}
+            Ok((len, file)) => {
+                live.set_file(file);
+                live.grow_to(len);
+            }
+            Err(error) => tracing::warn!(%workspace, %exec, %error, "stored output cannot be read"),
+        }
     }
 }
 
