@@ -49,6 +49,31 @@ printf '127.0.0.1\tlocalhost pyro\n::1\tlocalhost ip6-localhost ip6-loopback\n' 
 chmod 644 "$1/etc/hostname" "$1/etc/hosts" "$1/etc/resolv.conf" "$1/etc/machine-id"
 rm -f "$1/var/cache/debconf/"*-old "$1/var/lib/dpkg/"*-old"#;
 
+/// `/etc/profile`, which the shell of every command reads: what Debian's does, without its two runs of `id`, each of
+/// which takes as long as the shell itself. `-O /` asks whether the shell's user owns the root, in the shell.
+const PROFILE: &str = r#"# System-wide settings of login shells.
+
+if [ -O / ]; then
+  PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+else
+  PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games
+fi
+export PATH
+
+if [ "${PS1:-}" ]; then
+  if [ "${BASH:-/bin/sh}" = /bin/sh ]; then
+    if [ -O / ]; then PS1='# '; else PS1='$ '; fi
+  elif [ -f /etc/bash.bashrc ]; then
+    . /etc/bash.bashrc
+  fi
+fi
+
+for i in /etc/profile.d/*.sh; do
+  if [ -r "$i" ]; then . "$i"; fi
+done
+unset i
+"#;
+
 /// Unpacks the archive with its true owners and makes the image from it. Devices are left out: every guest mounts a
 /// `/dev` of its own, and a namespace may not make them.
 const MAKE_IMAGE: &str = r#"set -eu
@@ -149,6 +174,7 @@ fn bootstrap(
     arguments.push(format!("--customize-hook={FETCH_KERNEL}"));
     arguments.push(copy_out);
     arguments.push(format!("--customize-hook={FINISH}"));
+    arguments.push(format!("--customize-hook=cat > \"$1/etc/profile\" <<'END'\n{PROFILE}END"));
     arguments.extend([SUITE.to_owned(), ARCHIVE.to_owned()]);
     arguments.extend(sources::host_sources(runner)?);
     let arguments = arguments.iter().map(String::as_str).collect::<Vec<_>>();
@@ -293,4 +319,19 @@ fn write(path: &Path, content: &[u8]) -> Result<(), PullError> {
 
 fn remove(path: &Path) -> Result<(), PullError> {
     tree::remove(path).map_err(|source| PullError::Io { doing: "remove", path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PROFILE;
+    use std::process::Command;
+
+    #[test]
+    fn the_profile_sets_the_path_of_its_user_and_starts_no_program() {
+        let script = format!("{PROFILE}\necho \"$PATH\"");
+        let shell = Command::new("/bin/sh").args(["-ec", &script]).env("PATH", "/none").output().unwrap();
+        assert_eq!(String::from_utf8(shell.stderr).unwrap(), "", "what it starts is not found");
+        let path = String::from_utf8(shell.stdout).unwrap();
+        assert_eq!(path.contains("/sbin:"), super::geteuid().is_root(), "{path}");
+    }
 }
