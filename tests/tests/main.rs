@@ -7,3 +7,4 @@ mod host_sandbox;
 mod layering;
 mod refusals;
 mod tidy;
+mod vm;

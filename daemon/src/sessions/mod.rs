@@ -148,7 +148,7 @@ impl Session {
             Request::VmDelete(request) => self.vm_delete(request).await.map(Response::VmDelete),
             Request::VmStatus(request) => self.vm_status(&request).map(Response::VmStatus),
             Request::VmNetworkInfo(request) => self.vm_network_info(&request).map(Response::VmNetworkInfo),
-            Request::VmReapExpired(_) => Ok(Response::VmReapExpired(self.vm_reap_expired().await)),
+            Request::VmReapExpired(_) => self.vm_reap_expired().await.map(Response::VmReapExpired),
             Request::Log(request) => self.log(request).await.map(Response::Log),
             Request::Doctor(request) => self.doctor(request).await.map(Response::Doctor),
             Request::DaemonStatus(_) => Ok(Response::DaemonStatus(self.daemon_status())),

@@ -317,37 +317,34 @@ impl Watch {
         self.context.record_quietly(wish).await;
     }
 
+    /// Returns how the command ended, or what ended its VM before.
     fn outcome(self, reason: DeleteReason) -> Result<RunOutcome, ApiError> {
-        let exited = match self.end {
-            Some(End::Exited(exited)) => exited,
-            _ if reason == DeleteReason::ClientGone => {
+        let exited = match (self.end, reason) {
+            (_, DeleteReason::ClientGone) => {
                 return Err(ApiError::new(ErrorCode::Canceled, "canceled; the VM is deleted"));
             }
-            _ if reason == DeleteReason::Expired => {
-                let error = ApiError::new(
-                    ErrorCode::Expired,
-                    "the time to live was over before the command ended; the VM is deleted",
-                );
-                return Err(error.with_hint("a longer --ttl-seconds gives it more time, 0 sets no end"));
+            (_, DeleteReason::Expired) => {
+                let message = "the time to live was over before the command ended; the VM is deleted";
+                let hint = "a longer --ttl-seconds gives it more time, 0 sets no end";
+                return Err(ApiError::new(ErrorCode::Expired, message).with_hint(hint));
             }
-            Some(End::Failed(_)) if self.boot_failure.is_some() => {
-                return Err(ApiError::new(
-                    ErrorCode::GuestUnavailable,
-                    self.boot_failure.unwrap_or_default(),
-                ));
+            (Some(End::Exited(exited)), _) => exited,
+            (Some(End::Failed(reason)), _) => {
+                let (code, reason) = match self.boot_failure {
+                    Some(reason) => (ErrorCode::GuestUnavailable, reason),
+                    None => (ErrorCode::ExecFailed, reason),
+                };
+                return Err(ApiError::new(code, reason));
             }
-            Some(End::Failed(reason)) => return Err(ApiError::new(ErrorCode::ExecFailed, reason)),
-            Some(End::Lost(reason)) => {
+            (Some(End::Lost(reason)), _) => {
                 let error = ApiError::new(ErrorCode::ExecLost, format!("the command is lost: {reason}"));
                 return Err(
                     error.with_hint("`pyro log` shows what was seen; the command may have had effects")
                 );
             }
-            None => {
-                return Err(ApiError::new(
-                    ErrorCode::Internal,
-                    "the VM is gone without a word about its command",
-                ));
+            (None, _) => {
+                let message = "the VM is gone without a word about its command";
+                return Err(ApiError::new(ErrorCode::Internal, message));
             }
         };
         let vm_id = self.workspace.to_string();

@@ -96,16 +96,7 @@ impl Session {
         let wish = Command::DeleteWorkspace { workspace, reason: DeleteReason::Explicit };
         let outcome = self.context.engine.submit(wish, self.origin(request.request_id)).await?;
         let first = outcome.envelopes().first().map_or(from.next(), |envelope| envelope.seq);
-        let reason =
-            if self.context.engine.state().workspace(workspace).is_none() && outcome.envelopes().is_empty() {
-                DeleteReason::Explicit
-            } else {
-                let deleted = |event: &Event| match event {
-                    Event::WorkspaceDeleted(event) => Some(Ok(event.reason)),
-                    _ => None,
-                };
-                self.until(workspace, first, deleted).await?
-            };
+        let reason = self.until_deleted(workspace, first).await?;
         Ok(DeleteResult { vm_id: workspace.to_string(), deleted: true, reason: reason.as_str().to_owned() })
     }
 
@@ -124,11 +115,22 @@ impl Session {
         }))
     }
 
-    pub(super) async fn vm_reap_expired(&self) -> ReapResult {
+    pub(super) async fn vm_reap_expired(&self) -> Result<ReapResult, Failure> {
         let state = self.context.engine.state();
         let reaped = expiry::reap(&self.context, &state).await;
+        for workspace in &reaped {
+            self.until_deleted(*workspace, state.seq.next()).await?;
+        }
         let deleted_vm_ids: Vec<_> = reaped.iter().map(WorkspaceId::to_string).collect();
-        ReapResult { count: deleted_vm_ids.len() as u64, deleted_vm_ids }
+        Ok(ReapResult { count: deleted_vm_ids.len() as u64, deleted_vm_ids })
+    }
+
+    async fn until_deleted(&self, workspace: WorkspaceId, first: Seq) -> Result<DeleteReason, Failure> {
+        let deleted = |event: &Event| match event {
+            Event::WorkspaceDeleted(event) => Some(Ok(event.reason)),
+            _ => None,
+        };
+        self.until(workspace, first, deleted).await
     }
 
     /// Waits for an event of a workspace that decides a request.
