@@ -278,3 +278,90 @@ fn answer(reply: oneshot::Sender<Result<Outcome, Refusal>>, result: Result<Outco
     // Whoever asked may be gone; what happened has happened.
     let _asker_gone = reply.send(result);
 }
+
+#[cfg(test)]
+mod tests {
+    use pyro_core::{DaemonStopped, EnvironmentRemoved, Face};
+    use pyro_store::Options;
+
+    use super::*;
+
+    fn origin(cause: Cause) -> Origin {
+        Origin { actor: Actor { face: Face::Cli, uid: 0, pid: 1, client: "test".to_owned() }, cause }
+    }
+
+    fn remark(number: usize) -> Command {
+        Command::RecordEnvironmentRemoved(EnvironmentRemoved { directory: number.to_string() })
+    }
+
+    fn open(dir: &std::path::Path) -> Engine {
+        Engine::start(EventLog::open(dir, Options::default()).unwrap()).unwrap().0
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_request_that_is_repeated_at_once_has_one_effect() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open(dir.path());
+        let cause = Cause::Request(RequestId::from_bytes([7; 16]));
+        let tries: Vec<_> = (0..50)
+            .map(|_| {
+                let engine = engine.clone();
+                tokio::spawn(async move { engine.submit(remark(1), origin(cause)).await.unwrap() })
+            })
+            .collect();
+        let mut done = 0;
+        for one in tries {
+            let outcome = one.await.unwrap();
+            assert_eq!(outcome.envelopes()[0].seq, Seq(1));
+            done += usize::from(matches!(outcome, Outcome::Done(_)));
+        }
+        assert_eq!((done, engine.state().seq), (1, Seq(1)));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_follower_far_behind_misses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open(dir.path());
+        let mut follower = engine.follow(Seq(1));
+        let total = BROADCAST_LEN + 500;
+        for number in 1..=total {
+            let submitted = engine.submit(remark(number), origin(Cause::Observation)).await.unwrap();
+            assert_eq!(submitted.envelopes().len(), 1);
+        }
+        for number in 1..=total {
+            assert_eq!(follower.next().await.unwrap().unwrap().seq, Seq(number as u64));
+        }
+        let last = engine.submit(remark(0), origin(Cause::Observation)).await.unwrap();
+        assert_eq!(follower.next().await.unwrap().unwrap().seq, last.envelopes()[0].seq, "and goes on live");
+    }
+
+    #[tokio::test]
+    async fn a_replayed_state_is_the_live_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open(dir.path());
+        engine
+            .submit(
+                Command::RecordLimits(pyro_core::Limits { guests_max: 3, ..Default::default() }),
+                origin(Cause::Observation),
+            )
+            .await
+            .unwrap();
+        engine
+            .submit(
+                Command::RecordDaemonStopped(DaemonStopped { reason: "test".to_owned() }),
+                origin(Cause::Observation),
+            )
+            .await
+            .unwrap();
+        let live = engine.state();
+        drop(engine);
+        // The engine's thread ends with its last handle and lets go of the log a moment later.
+        let log = loop {
+            match EventLog::open(dir.path(), Options::default()) {
+                Err(pyro_store::OpenError::Locked { .. }) => tokio::task::yield_now().await,
+                opened => break opened.unwrap(),
+            }
+        };
+        assert_eq!(Engine::start(log).unwrap().0.state(), live);
+    }
+}
