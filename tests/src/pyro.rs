@@ -209,7 +209,7 @@ impl Pyro {
         status["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("the daemon has a pid")
     }
 
-    /// Returns the processes whose command line mentions this home or that work in it.
+    /// Returns the processes that belong to this home.
     #[must_use]
     pub fn processes(&self) -> Vec<(i32, String)> {
         processes_mentioning(self.home().as_os_str())
@@ -282,19 +282,44 @@ fn wait(child: &mut Child, deadline: Duration) -> Option<std::process::ExitStatu
     Some(child.wait().expect("a child can be waited for"))
 }
 
-/// Returns the processes whose command line contains a path or that work below it.
-fn processes_mentioning(text: &OsStr) -> Vec<(i32, String)> {
-    let text = text.as_encoded_bytes();
+/// Returns the processes whose command line contains a path, that work below it, or that hold a socket which was bound
+/// there: the first process of a host sandbox shows neither of the others.
+fn processes_mentioning(path: &OsStr) -> Vec<(i32, String)> {
+    let path = path.as_encoded_bytes();
+    let sockets = sockets_below(path);
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries
         .flatten()
         .filter_map(|entry| {
             let pid = entry.file_name().to_str()?.parse().ok()?;
-            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-            let mentioned = line.windows(text.len()).any(|window| window == text);
-            let inside = std::fs::read_link(entry.path().join("cwd"))
-                .is_ok_and(|cwd| cwd.as_os_str().as_encoded_bytes().starts_with(text));
-            (mentioned || inside).then(|| (pid, String::from_utf8_lossy(&line).replace('\0', " ")))
+            let process = entry.path();
+            let line = std::fs::read(process.join("cmdline")).ok()?;
+            let mentioned = line.windows(path.len()).any(|window| window == path);
+            let inside = || {
+                let cwd = std::fs::read_link(process.join("cwd"));
+                cwd.is_ok_and(|cwd| cwd.as_os_str().as_encoded_bytes().starts_with(path))
+            };
+            let holds = || {
+                let fds = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+                fds.filter_map(|fd| std::fs::read_link(fd.path()).ok())
+                    .any(|target| sockets.contains(&target))
+            };
+            (mentioned || inside() || holds())
+                .then(|| (pid, String::from_utf8_lossy(&line).replace('\0', " ")))
+        })
+        .collect()
+}
+
+/// Returns the sockets bound below a path, as `/proc` shows them among the descriptors of a process.
+fn sockets_below(path: &[u8]) -> Vec<PathBuf> {
+    let table = std::fs::read("/proc/net/unix").unwrap_or_default();
+    table
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| {
+            let fields: Vec<_> = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty()).collect();
+            let [.., inode, bound] = fields[..] else { return None };
+            let inode = std::str::from_utf8(inode).ok()?;
+            bound.starts_with(path).then(|| PathBuf::from(format!("socket:[{inode}]")))
         })
         .collect()
 }
