@@ -38,7 +38,7 @@ package=$(apt-cache depends --important linux-image-cloud-amd64 | sed -n 's/^ *D
 apt-get download "$package""#;
 
 /// Makes what every environment has and removes what mmdebstrap took from the host: its name, its resolver and its
-/// apt settings.
+/// apt settings. Root's login shells run `mesg` only where there is a terminal for it.
 const FINISH: &str = r#"set -eu
 rm -rf "$1/pyro-kernel" "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1/etc/resolv.conf" "$1/etc/hostname"
 mkdir -m 755 "$1/workspace"
@@ -46,6 +46,7 @@ echo pyro > "$1/etc/hostname"
 printf '127.0.0.1\tlocalhost pyro\n::1\tlocalhost ip6-localhost ip6-loopback\n' > "$1/etc/hosts"
 : > "$1/etc/resolv.conf"
 : > "$1/etc/machine-id"
+sed -i 's/^mesg .*/if [ -t 0 ]; then mesg n; fi/' "$1/root/.profile"
 chmod 644 "$1/etc/hostname" "$1/etc/hosts" "$1/etc/resolv.conf" "$1/etc/machine-id"
 rm -f "$1/var/cache/debconf/"*-old "$1/var/lib/dpkg/"*-old"#;
 
