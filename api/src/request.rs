@@ -73,7 +73,8 @@ pub struct RunRequest {
     #[schemars(with = "Option<String>")]
     #[cfg_attr(feature = "clap", arg(long, value_name = "UUID", value_parser = parse_request_id))]
     pub request_id: Option<RequestId>,
-    /// What the client has of the output when it comes back on a new connection
+    /// What the client has of the output when it comes back on a new connection. A daemon that does not know the
+    /// request refuses it then: the command ran, and nobody can tell any more what became of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     #[cfg_attr(feature = "clap", arg(skip))]

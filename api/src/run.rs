@@ -190,7 +190,9 @@ impl Run {
                 return Err(TransportError::Lost.into());
             }
             self.client = Client::connect(&self.home, &self.info, &self.start)?;
-            self.request.resume = Some(self.received);
+            // A daemon that does not know a run which had begun has lost its log: it must not begin it again.
+            let begun = self.furthest >= Phase::Start || self.received != Resume::default();
+            self.request.resume = begun.then_some(self.received);
             match self.submit() {
                 Err(TransportError::Lost) => {}
                 result => return Ok(result?),

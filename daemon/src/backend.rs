@@ -324,6 +324,21 @@ pub(crate) async fn destroy(context: &Context, workspace: WorkspaceId) -> io::Re
     sandbox::destroy(&context.workspace_dir(workspace)).await
 }
 
+/// Ends all guests at once, whatever is left of their directories.
+pub(crate) async fn end_all(context: &Context) {
+    for (workspace, state) in &context.engine.state().workspaces {
+        let Some(guest) = state.guest.as_ref().filter(|_| state.phase.has_guest()) else { continue };
+        let ended =
+            ProcessRef::find(guest.process).and_then(|found| found.map_or(Ok(()), |process| process.kill()));
+        if let Err(error) = ended {
+            tracing::error!(%workspace, %error, "failed to end a guest");
+        }
+    }
+    if let Err(error) = pyro_runtime::process::kill_all(&context.home.workspaces()).await {
+        tracing::error!(%error, "failed to end the processes of guests");
+    }
+}
+
 /// Ends and removes what is left in the directories of workspaces and outputs and belongs to none: a probe that a daemon did not
 /// finish, a workspace whose deletion was recorded and whose directory came back with a power cut.
 pub(crate) async fn sweep(context: &Context) -> io::Result<()> {

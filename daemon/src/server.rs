@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::context::Context;
 use crate::startup::{self, StartupError};
-use crate::{driver, expiry, sessions, tethers};
+use crate::{backend, driver, expiry, sessions, tethers};
 
 /// Most connections at once; further ones wait in the listener's backlog. A client uses one.
 const CONNECTIONS_MAX: usize = 1024;
@@ -81,7 +81,11 @@ async fn serve(home: Home, ready: &mut Option<OwnedFd>) -> Result<(), StartupErr
         () = context.stopping.cancelled() => "requested",
         _ = terminate.recv() => "signal TERM",
         _ = interrupt.recv() => "signal INT",
-        () = home_lost(&context.home) => "the home was removed",
+        () = home_lost(&context.home) => {
+            // No other daemon will ever find its guests.
+            backend::end_all(&context).await;
+            "the home was removed"
+        }
     };
     drop(listener);
     context.stopping.cancel();

@@ -66,3 +66,20 @@ fn status_does_not_start_a_daemon() {
     );
     assert!(pyro.processes().is_empty());
 }
+
+#[test]
+fn a_daemon_without_its_home_ends_and_takes_its_guests_along() {
+    use std::io::{BufRead as _, BufReader};
+    let pyro = Pyro::new().config("backend = \"host_sandbox\"\n");
+    let script = "echo ready; sleep 100";
+    let mut client = pyro.spawn(&["run", "--allow-host-compat", "debian:12", "--", "sh", "-c", script]);
+    let mut stdout = BufReader::new(client.stdout.take().unwrap());
+    stdout.read_line(&mut String::new()).unwrap();
+    std::fs::remove_dir_all(pyro.home()).unwrap();
+    // The client ends when nothing answers any more; what it then starts is a daemon for a new home.
+    let status = client.wait().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let guests: Vec<_> =
+        pyro.processes().into_iter().filter(|(_, line)| line.contains("guest-agent")).collect();
+    assert!(guests.is_empty(), "{guests:?}");
+}

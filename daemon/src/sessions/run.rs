@@ -35,6 +35,11 @@ impl Session {
         let known =
             self.context.engine.reader().request(request_id).is_ok_and(|envelopes| !envelopes.is_empty());
         if !known {
+            if request.resume.is_some() {
+                let message = "the command is lost: the event log does not know it any more";
+                let hint = "it may have had effects; was PYRO_HOME replaced while it ran?";
+                return Err(ApiError::new(ErrorCode::ExecLost, message).with_hint(hint).into());
+            }
             self.check_early(&request)?;
             self.check_space()?;
         }
