@@ -2,21 +2,39 @@
 //! the guest agent as PID 1, nothing of the host inside.
 //!
 //! ```text
-//! daemon --spawns--> sandbox-init --forks--> PID 1: mounts, gives up privileges, becomes the agent
-//!                        |                     |
-//!                        +-- records it, lets it go, ends
+//! daemon          sandbox-init                    PID 1 (all namespaces are new)
+//!   |---spawn-------->|
+//!   |                 |---clone--------------------->|
+//!   |                 |---ids, "mapped"------------->|
+//!   |<--"pid N"-------|  ends                        |  makes its root, gives up privileges
+//!   |  puts it on record                             |
+//!   |---"go"---------------------------------------->|  becomes the agent
+//!   |<--end of the stream----------------------------|
 //! ```
 //!
-//! What must stay true: PID 1 waits until its process is on record in the workspace's directory, so whoever dies when,
-//! a later daemon finds it. Mounts are made in the sandbox's own mount namespace and vanish with it. PID 1 and what it
-//! runs have no capability outside their user namespace.
+//! What must stay true:
+//! - PID 1 becomes the agent only after its process is on record in the workspace's directory, and ends when the
+//!   daemon or sandbox-init goes away before that. So whoever dies when, a later daemon finds the sandbox or there
+//!   is none.
+//! - PID 1 has no privilege outside its user namespace from its first instruction, and makes all mounts with the
+//!   privileges of the sandbox's root. They are in its own mount namespace and vanish with it.
+//! - Once the environment is the root, no path of the host can be named any more: what is needed of the host is
+//!   opened before.
 
 mod boot;
 mod confine;
+mod control;
+mod first;
 mod init;
+mod limits;
 mod loopback;
 mod mounts;
 mod record;
+mod removal;
+mod root;
+mod running;
 
-pub use boot::{AdoptError, BootError, Booted, Sandbox, SandboxSpec, adopt, boot, destroy};
+pub use crate::qemu::{AdoptError, Stop};
+pub use boot::{BootError, Booted, SandboxSpec, boot};
 pub use init::init_main;
+pub use running::{Sandbox, adopt, clear, destroy, remove};

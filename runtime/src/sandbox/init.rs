@@ -1,31 +1,40 @@
-//! The first processes of a sandbox: `pyro sandbox-init` and the PID 1 that it forks.
-#![expect(unsafe_code, reason = "a process with one thread forks")]
+//! `pyro sandbox-init`: makes the namespaces and gives them their ids.
+#![expect(unsafe_code, reason = "the standard library has neither fork nor clone")]
 
-use std::ffi::{CString, OsString};
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::io::{self, PipeReader, PipeWriter, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{
-    ForkResult, Gid, Pid, Uid, execveat, fork, setgroups, sethostname, setresgid, setresuid, setsid,
-};
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::Mode;
 
-use super::{confine, loopback, mounts, record};
+use super::control::Word;
+use super::{first, limits};
 use crate::environment::{SANDBOX_UID_BASE, SANDBOX_UID_COUNT};
 use crate::process::ProcessRef;
 
 /// The hidden command that leads here.
 const COMMAND: &str = "sandbox-init";
 
-/// Descriptor on which the agent finds its listening socket.
-const LISTEN_FD: i32 = 3;
+/// What the sandbox writes, in the workspace's directory.
+pub(super) const UPPER: &str = "disk/upper";
 
-/// What the first process needs to know. Its working directory is the workspace's, its standard input the listening
-/// socket, its standard output the pipe for what goes wrong.
+/// Where overlayfs prepares what goes there.
+pub(super) const WORK: &str = "disk/work";
+
+/// All that a process can have of its own but time, which is nobody's secret.
+const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWCGROUP;
+
+/// What the first processes need to know. Their working directory is the workspace's, their standard input the
+/// listening socket, their standard output the [control](super::control) socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Arguments {
     pub(super) rootfs: PathBuf,
@@ -63,174 +72,147 @@ impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     }
 }
 
-/// Whose privileges the sandbox is made with.
+/// Which ids a sandbox has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Maker {
-    /// Root: the sandbox's ids are mapped to a range that nobody on the host has.
-    Root,
-    /// An ordinary user: the sandbox's root is that user, and there are no other ids.
-    User { uid: u32, gid: u32 },
+pub(super) enum Ids {
+    /// The daemon is root: a whole range, which nobody on the host has.
+    Range,
+    /// The daemon is an ordinary user, and the sandbox's root is that user. There are no other ids.
+    Single { uid: u32, gid: u32 },
 }
 
-/// Runs as the first process of a sandbox, in a program with a single thread. `words` are the arguments behind
-/// `sandbox-init`, and the standard descriptors are as the daemon sets them up. Nobody else calls it.
+impl Ids {
+    fn of_this_process() -> Self {
+        match rustix::process::geteuid() {
+            root if root.is_root() => Self::Range,
+            uid => Self::Single { uid: uid.as_raw(), gid: rustix::process::getegid().as_raw() },
+        }
+    }
+}
+
+/// Runs as the first process of a sandbox, in a program that has a single thread. `words` are the arguments behind
+/// `sandbox-init`, and working directory and standard descriptors are as [`boot`](super::boot) sets them up.
 #[must_use]
 pub fn init_main(words: Vec<OsString>) -> ExitCode {
-    let Some(arguments) = Arguments::from_words(words) else {
-        return fail("sandbox-init is started by the daemon only");
+    let started = match Arguments::from_words(words) {
+        Some(arguments) => start(&arguments).map_err(|error| error.to_string()),
+        None => Err(format!("usage: {COMMAND} ROOTFS AGENT HOSTNAME, which only the daemon can know")),
     };
-    match launch(&arguments) {
+    match started {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string()),
+        Err(why) => {
+            say(&Word::Failed(why));
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn fail(report: &str) -> ExitCode {
-    // Without a reader nobody wants to know.
-    let _reader_gone = writeln!(io::stdout(), "{report}");
-    ExitCode::FAILURE
+/// Tells the daemon. Without it there is nobody else to tell, and PID 1 notices by itself.
+fn say(word: &Word) {
+    let _gone = io::stdout().write_all(word.to_line().as_bytes());
 }
 
-/// Makes the namespaces, forks PID 1, puts it on record and lets it go.
-fn launch(arguments: &Arguments) -> Result<(), InitError> {
-    let user = rustix::process::geteuid();
-    let maker = if user.is_root() {
-        Maker::Root
-    } else {
-        Maker::User { uid: user.as_raw(), gid: rustix::process::getegid().as_raw() }
+fn start(arguments: &Arguments) -> Result<(), InitError> {
+    // What is made from here on has the modes that are written down.
+    rustix::process::umask(Mode::WGRP | Mode::WOTH);
+    let ids = Ids::of_this_process();
+    limits::offer_to_oom_killer()?;
+    for dir in [UPPER, WORK] {
+        make_disk(Path::new(dir), ids).doing("make the workspace's disk")?;
+    }
+    let (mapped, map) = io::pipe().doing("make a pipe")?;
+    match clone_into_namespaces().doing("make namespaces")? {
+        Cloned::Child => {
+            drop(map);
+            be_first(arguments, ids, mapped)
+        }
+        Cloned::Parent { child } => {
+            drop(mapped);
+            introduce(child, ids, map)
+        }
+    }
+}
+
+/// Makes a directory that belongs to the sandbox's root. One that is there keeps the owner that it has, because the
+/// sandbox can give its root directory to somebody else.
+fn make_disk(dir: &Path, ids: Ids) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    // The upper directory lends its mode to the root of the sandbox.
+    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    match ids {
+        Ids::Range => chown(dir, Some(SANDBOX_UID_BASE), Some(SANDBOX_UID_BASE)),
+        Ids::Single { .. } => Ok(()),
+    }
+}
+
+/// Which of the two processes this is.
+enum Cloned {
+    Parent { child: u32 },
+    Child,
+}
+
+/// Forks a child that is the first in namespaces of its own.
+fn clone_into_namespaces() -> io::Result<Cloned> {
+    // SAFETY: all fields are numbers, for which zero is valid and means that nothing is asked for.
+    let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
+    how.flags = u64::from(NAMESPACES.cast_unsigned());
+    how.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+    // SAFETY: without CLONE_VM and a stack this is fork: the child has a copy of all memory. The process has a
+    // single thread, so that no lock can be held for ever in the copy.
+    let child = unsafe { libc::syscall(libc::SYS_clone3, &raw mut how, size_of_val(&how)) };
+    match u32::try_from(child) {
+        Ok(0) => Ok(Cloned::Child),
+        Ok(child) => Ok(Cloned::Parent { child }),
+        Err(_negative) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Goes on as PID 1, and never comes back.
+fn be_first(arguments: &Arguments, ids: Ids, mut mapped: PipeReader) -> ! {
+    // The pipe stays open until the reason is told: an end of it would be a failure for the parent to tell first.
+    let Err(error) = first::become_agent(arguments, ids, &mut mapped);
+    say(&Word::Failed(error.to_string()));
+    // SAFETY: ends the process, without the hooks for the end of a program that is still to end in the parent.
+    unsafe { libc::_exit(1) }
+}
+
+/// Gives PID 1 its ids and tells the daemon which process it is.
+fn introduce(child: u32, ids: Ids, mut map: PipeWriter) -> Result<(), InitError> {
+    let proc = PathBuf::from(format!("/proc/{child}"));
+    let (uids, gids) = match ids {
+        Ids::Range => {
+            let range = format!("0 {SANDBOX_UID_BASE} {SANDBOX_UID_COUNT}");
+            (range.clone(), range)
+        }
+        Ids::Single { uid, gid } => {
+            // Groups that took something away could be left otherwise.
+            fs::write(proc.join("setgroups"), "deny").doing("map the sandbox's groups")?;
+            (format!("0 {uid} 1"), format!("0 {gid} 1"))
+        }
     };
-    let agent = sealed_copy(&arguments.agent).doing("copy the guest agent")?;
-    if let Maker::User { uid, gid } = maker {
-        unshare(CloneFlags::CLONE_NEWUSER).doing("make a user namespace")?;
-        fs::write("/proc/self/setgroups", "deny").doing("map the user")?;
-        fs::write("/proc/self/uid_map", format!("0 {uid} 1")).doing("map the user")?;
-        fs::write("/proc/self/gid_map", format!("0 {gid} 1")).doing("map the user's group")?;
-    }
-    let apart = CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWNET;
-    unshare(apart | CloneFlags::CLONE_NEWCGROUP).doing("make namespaces")?;
-    let (wait_for_map, ask_for_map) = io::pipe().doing("open a pipe")?;
-    let (wait_for_go, go) = io::pipe().doing("open a pipe")?;
-    // SAFETY: this process has one thread, so the child may do whatever the parent may.
-    match unsafe { fork() }.doing("fork the sandbox's PID 1")? {
-        ForkResult::Child => {
-            drop((wait_for_map, go));
-            let error = match first(
-                arguments,
-                maker,
-                agent,
-                File::from(OwnedFd::from(ask_for_map)),
-                wait_for_go.into(),
-            ) {
-                Ok(never) => match never {},
-                Err(error) => error,
-            };
-            fail(&error.to_string());
-            // SAFETY: ends this process without running what the parent registered for its own end.
-            unsafe { libc::_exit(1) }
-        }
-        ForkResult::Parent { child } => {
-            drop((ask_for_map, wait_for_go));
-            release(
-                child,
-                maker,
-                &mut File::from(OwnedFd::from(wait_for_map)),
-                &mut File::from(OwnedFd::from(go)),
-            )
-        }
-    }
-}
-
-/// Records PID 1 and gives it its ids.
-fn release(child: Pid, maker: Maker, wait_for_map: &mut File, go: &mut File) -> Result<(), InitError> {
-    let pid = u32::try_from(child.as_raw()).map_err(io::Error::other).doing("record the sandbox's PID 1")?;
-    let process = ProcessRef::of_pid(pid)
-        .and_then(|process| process.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound)));
-    record::write(Path::new("."), process.doing("record the sandbox's PID 1")?.process())
-        .doing("record the sandbox's PID 1")?;
-    go.write_all(b"g").doing("let the sandbox's PID 1 go")?;
-    // The end of the pipe without a byte means that it failed before, and it has said why.
-    let asked = wait_for_map.read(&mut [0]).doing("wait for the sandbox's PID 1")?;
-    if asked == 1 && maker == Maker::Root {
-        let map = format!("0 {SANDBOX_UID_BASE} {SANDBOX_UID_COUNT}");
-        fs::write(format!("/proc/{pid}/uid_map"), &map).doing("map the sandbox's users")?;
-        fs::write(format!("/proc/{pid}/gid_map"), &map).doing("map the sandbox's groups")?;
-        go.write_all(b"m").doing("let the sandbox's PID 1 go")?;
-    }
+    fs::write(proc.join("uid_map"), uids).doing("map the sandbox's users")?;
+    fs::write(proc.join("gid_map"), gids).doing("map the sandbox's groups")?;
+    map.write_all(b"m").doing("let the sandbox's PID 1 go on")?;
+    // Nobody waits for the child, so that its pid is not given to another process in the meantime.
+    let first = ProcessRef::of_pid(child).doing("look at the sandbox's PID 1")?;
+    let first = first.ok_or(io::ErrorKind::NotFound).doing("look at the sandbox's PID 1")?;
+    say(&Word::First(first.process()));
     Ok(())
 }
 
-/// PID 1: builds the sandbox around itself and becomes the agent.
-fn first(
-    arguments: &Arguments,
-    maker: Maker,
-    agent: OwnedFd,
-    mut ask_for_map: File,
-    wait_for_go: OwnedFd,
-) -> Result<std::convert::Infallible, InitError> {
-    let mut wait_for_go = File::from(wait_for_go);
-    // Whoever finds no record must find no process either.
-    wait_for_go.read_exact(&mut [0]).doing("wait for the record")?;
-    setsid().doing("leave the session")?;
-    unshare(CloneFlags::CLONE_NEWNS).doing("make a mount namespace")?;
-    mounts::enter_root(&arguments.rootfs, maker)?;
-    sethostname(&arguments.hostname).doing("set the host name")?;
-    loopback::bring_up().doing("bring the loopback interface up")?;
-    if maker == Maker::Root {
-        unshare(CloneFlags::CLONE_NEWUSER).doing("make a user namespace")?;
-    }
-    ask_for_map.write_all(b"m").doing("ask for the ids")?;
-    if maker == Maker::Root {
-        wait_for_go.read_exact(&mut [0]).doing("wait for the ids")?;
-        setgroups(&[]).doing("leave the groups")?;
-    }
-    setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))
-        .doing("become the sandbox's root group")?;
-    setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).doing("become the sandbox's root")?;
-    confine::confine()?;
-    become_agent(&agent)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Moves the descriptors to where the agent expects them and replaces this program.
-fn become_agent(agent: &OwnedFd) -> Result<std::convert::Infallible, InitError> {
-    let null = File::options().read(true).write(true).open("/dev/null").doing("open /dev/null")?;
-    // The report stays open until the exec succeeded, and has the mark to be closed by it.
-    let report =
-        rustix::io::fcntl_dupfd_cloexec(io::stdout().as_fd(), LISTEN_FD + 1).doing("keep the report")?;
-    let listener =
-        rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), LISTEN_FD + 1).doing("keep the listener")?;
-    let agent = rustix::io::fcntl_dupfd_cloexec(agent, LISTEN_FD + 1).doing("keep the guest agent")?;
-    // SAFETY: plain descriptor numbers; whatever is needed of what may be open as 3 has a higher number as well.
-    if unsafe { libc::dup2(listener.as_raw_fd(), LISTEN_FD) } < 0 {
-        return Err(io::Error::last_os_error()).doing("place the listener");
+    #[test]
+    fn arguments_survive_the_command_line() {
+        let arguments =
+            Arguments { rootfs: "/a b/rootfs".into(), agent: "/agent".into(), hostname: "0123".to_owned() };
+        let words = arguments.to_words();
+        assert_eq!(words[0], COMMAND);
+        assert_eq!(Arguments::from_words(words[1..].to_vec()), Some(arguments));
+        assert_eq!(Arguments::from_words(words[2..].to_vec()), None);
     }
-    let placed = rustix::stdio::dup2_stdin(&null)
-        .and_then(|()| rustix::stdio::dup2_stdout(&null))
-        .and_then(|()| rustix::stdio::dup2_stderr(&null));
-    let words = [c"pyro-guest-agent".to_owned(), c"--listen-fd".to_owned(), c"3".to_owned()];
-    let environment: [CString; 0] = [];
-    let replaced = placed
-        .map_err(io::Error::from)
-        .and_then(|()| Ok(execveat(&agent, c"", &words, &environment, nix::fcntl::AtFlags::AT_EMPTY_PATH)?));
-    rustix::stdio::dup2_stdout(&report).doing("take the report back")?;
-    replaced.doing("start the guest agent")
-}
-
-/// Returns a copy of the agent that nobody can write to: a program in the sandbox can open `/proc/1/exe`, and what it
-/// gets must not be the file that other sandboxes are started from.
-fn sealed_copy(agent: &Path) -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // Kernels before 6.3 do not know the flag and let every such file be executed.
-    let copy = rustix::fs::memfd_create(c"agent", flags | MemfdFlags::EXEC)
-        .or_else(|_| rustix::fs::memfd_create(c"agent", flags))?;
-    let mut copy = File::from(copy);
-    io::copy(&mut File::open(agent)?, &mut copy)?;
-    copy.rewind()?;
-    rustix::fs::fcntl_add_seals(
-        &copy,
-        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-    )?;
-    Ok(copy.into())
 }
