@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use pyro_protocol::{Announce, Decoder, Frame as _, Generation, GenerationRange, GuestFrame};
+use pyro_protocol::{Announce, Decoder, Frame as _, Generation, GenerationRange, GuestFrame, HostFrame, Started};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::{Agent, BOOT_ID};
-use crate::guest::{Announcement, Announcements, Guest, GuestError, Transport};
+use super::{Agent, BOOT_ID, command, guest};
+use crate::guest::{Announcement, Announcements, Guest, GuestError, Observation, Transport};
 
 /// Returns a guest behind a bridge that answers `CONNECT` with these bytes and then stays open or closes.
 fn bridged(answer: &'static [u8], closes: Closes) -> (TempDir, Guest) {
@@ -103,4 +103,25 @@ async fn only_an_announcement_announces() {
 
     let error = announce(vec![9, 0]).await.unwrap_err();
     assert!(matches!(error, GuestError::Silent { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_question_leaves_its_connection_to_the_command_after_it() {
+    let connections = std::sync::Arc::new(std::sync::atomic::AtomicU8::new(0));
+    let counted = std::sync::Arc::clone(&connections);
+    let (_dir, guest) = guest(move |mut agent| {
+        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move {
+            agent.welcome().await;
+            assert_eq!(agent.receive().await, HostFrame::Ping);
+            agent.send(GuestFrame::Pong).await;
+            assert!(matches!(agent.receive().await, HostFrame::Exec(_)));
+            agent.send(GuestFrame::Started(Started { pid: 42 })).await;
+            agent.stay_silent().await;
+        }
+    });
+    guest.ping().await.unwrap();
+    let mut operation = guest.exec(command()).await.unwrap();
+    assert_eq!(operation.next().await.unwrap(), Observation::Started { pid: 42 });
+    assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
