@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use pyro_protocol::{Announce, Decoder, Frame as _, Generation, GenerationRange, GuestFrame, HostFrame, Started};
+use pyro_protocol::{
+    Announce, Decoder, Frame as _, Generation, GenerationRange, GuestFrame, HostFrame, Started,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
