@@ -165,7 +165,9 @@ async fn choose(
     }
     let missing = vm_tools_missing(context);
     let try_kvm = context.config.accelerator == AcceleratorChoice::Auto && missing.is_none();
-    let accepts_sandbox = spec.allow_host_compat && context.config.backend == BackendChoice::Auto;
+    // Accepting the sandbox does not mean wanting it, and it has no network.
+    let accepts_sandbox =
+        spec.allow_host_compat && !spec.network && context.config.backend == BackendChoice::Auto;
     if try_kvm {
         let fingerprint = qemu::fingerprint(&context.tools, &installed.manifest().kernel_version)?;
         let works = match known_kvm(context, &fingerprint) {
@@ -194,6 +196,16 @@ pub(crate) fn vm_tools_missing(context: &Context) -> Option<String> {
         &[Tool::Qemu, Tool::MkfsExt4, Tool::VhostDeviceVsock]
     };
     needed.iter().find_map(|tool| context.tools.require(*tool).err()).map(|missing| chain(&missing))
+}
+
+/// Returns why no guest of this host can have a network; `None` when one can.
+pub(crate) fn network_obstacle(context: &Context) -> Option<String> {
+    match context.config.backend {
+        BackendChoice::HostSandbox => {
+            Some("the configuration chooses the host sandbox, which has no network".to_owned())
+        }
+        BackendChoice::Auto | BackendChoice::Qemu => vm_tools_missing(context),
+    }
 }
 
 /// Returns the verdict on KVM that still holds; `None` when none was given or something has changed since.
@@ -244,6 +256,7 @@ async fn boot_vm(
         vcpu_count: spec.vcpu_count,
         mem_mib: spec.mem_mib,
         disk_mib: context.config.disk_mib.0,
+        network: spec.network,
         accelerator,
         deadline: accelerator.boot_deadline(),
         tools: context.tools.clone(),

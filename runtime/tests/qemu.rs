@@ -15,9 +15,10 @@ use pyro_runtime::guest::{ExecSpec, Guest, GuestError, Observation};
 use pyro_runtime::host::Tools;
 use pyro_runtime::process::processes_with;
 use pyro_runtime::qemu::{
-    AdoptError, BootError, BootSpec, Images, Stop, VmAccelerator, adopt, boot, destroy, fingerprint,
+    AdoptError, BootError, BootSpec, Images, Stop, VmAccelerator, adopt, boot, destroy, fingerprint, network,
     probe_kvm,
 };
+use tokio::io::AsyncWriteExt as _;
 
 const WORKSPACE: WorkspaceId = WorkspaceId::from_bytes([0xab, 0xcd, 0xef, 1, 2, 3]);
 
@@ -42,6 +43,7 @@ fn spec(images: Images, dir: PathBuf) -> BootSpec {
         vcpu_count: 1,
         mem_mib: 512,
         disk_mib: 8192,
+        network: false,
         accelerator: VmAccelerator::Tcg,
         deadline: VmAccelerator::Tcg.boot_deadline(),
         tools: Tools::of_host(),
@@ -173,6 +175,30 @@ async fn a_guest_has_the_processors_and_the_memory_it_was_given() {
     assert_eq!(booted.machine.stop(Duration::ZERO).await.unwrap(), Stop::Forced);
     assert_eq!(booted.machine.stop(Duration::ZERO).await.unwrap(), Stop::Gone);
     assert!(processes_with(&dir).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_reaches_the_host_only_with_a_network() {
+    let Some(images) = images() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let server = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = server.accept().await {
+            let _client_gone = client.write_all(b"hello\n").await;
+        }
+    });
+    let read = format!("bash -c 'cat </dev/tcp/{}/{port}'; cat /etc/resolv.conf", network::GATEWAY);
+    for (connected, expected) in
+        [(true, format!("hello\nnameserver {}\n", network::NAME_SERVER)), (false, String::new())]
+    {
+        let dir = home.path().join(connected.to_string());
+        let booted =
+            boot(&BootSpec { network: connected, ..spec(images.clone(), dir.clone()) }).await.unwrap();
+        let (_, heard) = run(booted.machine.guest(), 1, &read).await;
+        destroy(&dir).await.unwrap();
+        assert_eq!(String::from_utf8(heard).unwrap(), expected, "connected: {connected}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

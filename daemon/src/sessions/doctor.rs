@@ -174,7 +174,7 @@ impl Session {
             capabilities: Capabilities {
                 supports_vm_boot: boots,
                 supports_guest_exec: boots,
-                supports_guest_network: false,
+                supports_guest_network: boots,
                 reason: (!boots).then(|| "no virtual machine can be booted here".to_owned()),
             },
             catalog_version: version,

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::environments::environment_name;
 use super::{Failure, Session, error_of};
+use crate::backend;
 use crate::context::Context;
 use crate::engine::Outcome;
 use crate::follower::Follower;
@@ -41,6 +42,7 @@ impl Session {
                 return Err(ApiError::new(ErrorCode::ExecLost, message).with_hint(hint).into());
             }
             self.check_early(&request)?;
+            self.check_network(request.network)?;
             self.check_space()?;
         }
         self.peer
@@ -85,6 +87,15 @@ impl Session {
             Command::Run { workspace: draw_id(), spec, command: request.command.clone(), timeout_ms };
         pyro_core::decide(&self.context.engine.state(), &command).map_err(ApiError::from)?;
         Ok(())
+    }
+
+    /// Refuses a network that no guest of this host could have.
+    pub(super) fn check_network(&self, wanted: bool) -> Result<(), Failure> {
+        let obstacle = wanted.then(|| backend::network_obstacle(&self.context)).flatten();
+        obstacle.map_or(Ok(()), |reason| {
+            let message = format!("a guest with a network must be a virtual machine: {reason}");
+            Err(ApiError::new(ErrorCode::Unsupported, message).with_hint("`pyro doctor` tells more").into())
+        })
     }
 
     /// Refuses a guest that would run out of disk while it boots.

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use pyro_api::{
-    ApiError, DeleteResult, ErrorCode, NetworkInfo, NoNetwork, ReapResult, VmCreateRequest, VmDeleteRequest,
-    VmNetworkInfoRequest, VmObject, VmStartRequest, VmStatusRequest, VmStopRequest,
+    ApiError, ConnectedNetwork, DeleteResult, ErrorCode, NetworkInfo, NoNetwork, ReapResult, VmCreateRequest,
+    VmDeleteRequest, VmNetworkInfoRequest, VmObject, VmStartRequest, VmStatusRequest, VmStopRequest,
 };
 use pyro_core::{
     Command, DeleteReason, Event, ExecutionMode, Lifetime, Phase, Seq, Stopped, Workspace, WorkspaceId,
     WorkspaceKind, WorkspaceSpec,
 };
+
+use pyro_runtime::qemu::network;
 
 use super::environments::environment_name;
 use super::run::draw_id;
@@ -22,6 +24,7 @@ const PREFIX_LEN_MIN: usize = 4;
 impl Session {
     pub(super) async fn vm_create(&mut self, request: VmCreateRequest) -> Result<VmObject, Failure> {
         let name = environment_name(&request.environment)?;
+        self.check_network(request.network)?;
         self.check_space()?;
         self.installed(&name).await?;
         let spec = WorkspaceSpec {
@@ -107,11 +110,27 @@ impl Session {
 
     pub(super) fn vm_network_info(&self, request: &VmNetworkInfoRequest) -> Result<NetworkInfo, Failure> {
         let workspace = self.find_vm(&request.vm_id)?;
-        Ok(NetworkInfo::None(NoNetwork {
-            vm_id: workspace.to_string(),
-            network_enabled: false,
-            outbound_connectivity_expected: false,
-            reason: "the VM was created without a network".to_owned(),
+        let state = self.context.engine.state();
+        let connected = state.workspace(workspace).ok_or_else(|| gone(workspace))?.spec.network;
+        let vm_id = workspace.to_string();
+        if !connected {
+            return Ok(NetworkInfo::None(NoNetwork {
+                vm_id,
+                network_enabled: false,
+                outbound_connectivity_expected: false,
+                reason: "the VM was created without a network".to_owned(),
+            }));
+        }
+        Ok(NetworkInfo::Connected(ConnectedNetwork {
+            vm_id,
+            network_enabled: true,
+            tap_name: None,
+            guest_ip: network::GUEST.to_owned(),
+            gateway_ip: network::GATEWAY.to_owned(),
+            subnet_cidr: network::SUBNET.to_owned(),
+            mac_address: network::MAC.to_owned(),
+            dns_servers: vec![network::NAME_SERVER.to_owned()],
+            outbound_connectivity_expected: true,
         }))
     }
 

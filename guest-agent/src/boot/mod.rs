@@ -6,9 +6,9 @@
 mod cmdline;
 mod console;
 mod devices;
-mod loopback;
 mod modules;
 mod mounts;
+mod network;
 mod power;
 
 use std::io;
@@ -50,7 +50,10 @@ fn boot(disk: &mut Option<Disk>) -> Result<Trees, BootError> {
     phase("switch the root", mounts::switch_root)?;
     phase("mount what commands expect", mounts::late)?;
     phase("set the host name", || Ok(rustix::system::sethostname(settings.hostname.as_bytes())?))?;
-    phase("bring the loopback interface up", loopback::up)?;
+    phase("bring the loopback interface up", network::loopback)?;
+    if let Some(network) = &settings.network {
+        phase("set the network up", || network::outside(network))?;
+    }
     Ok(match mounts::cgroups().and_then(|mount| Cgroups::new(&mount)) {
         Ok(cgroups) => Trees::Cgroups(cgroups),
         // A kernel without cgroup2 is slower here, not broken.

@@ -41,6 +41,8 @@ pub struct BootSpec {
     pub mem_mib: u64,
     /// Size of the workspace's disk when it is made now, in MiB. It takes the space that is used.
     pub disk_mib: u64,
+    /// Whether it gets a way out; without it there is loopback only.
+    pub network: bool,
     /// What executes its instructions.
     pub accelerator: VmAccelerator,
     /// Time for it to answer. The first of two tries gets half of it.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::BootSpec;
 use super::accelerator::VmAccelerator;
+use super::network;
 use super::vsock::Vsock;
 
 /// Largest translation cache of TCG, in MiB. Its default of a gigabyte is memory that no limit of ours counts.
@@ -65,6 +66,11 @@ pub(super) fn arguments(
             line.pair("-device", "vhost-user-vsock-device,chardev=vsock");
         }
     }
+    if spec.network {
+        for (option, value) in network::arguments() {
+            line.pair(option, &value);
+        }
+    }
     line.pair("-object", "rng-random,id=entropy,filename=/dev/urandom");
     line.pair("-device", "virtio-rng-device,rng=entropy");
     line.0
@@ -81,6 +87,10 @@ fn kernel_command_line(spec: &BootSpec, tsc_khz: u64) -> String {
         VmAccelerator::Tcg => line.push_str(&format!(" tsc=reliable tsc_early_khz={tsc_khz}")),
     }
     line.push_str(&format!(" pyro.image=/dev/vda pyro.disk=/dev/vdb pyro.hostname={}", spec.workspace));
+    if spec.network {
+        line.push(' ');
+        line.push_str(&network::kernel_word());
+    }
     line
 }
 

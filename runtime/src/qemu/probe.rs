@@ -40,6 +40,7 @@ pub async fn probe_kvm(images: Images, tools: Tools, dir: PathBuf) -> ProbeVerdi
         vcpu_count: 1,
         mem_mib: MEM_MIB,
         disk_mib: DISK_MIB,
+        network: false,
         accelerator: VmAccelerator::Kvm,
         deadline: DEADLINE,
         tools,
