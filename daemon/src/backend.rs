@@ -58,6 +58,15 @@ pub(crate) enum BackendError {
     Io(#[from] io::Error),
 }
 
+/// What is left of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remains {
+    /// Its files; every process has been seen to end.
+    Files,
+    /// Perhaps processes as well.
+    Unknown,
+}
+
 /// Which backend a guest gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
@@ -117,22 +126,26 @@ impl Running {
     }
 
     /// Stops the guest so that its disk is clean.
-    pub(crate) async fn stop(&self) {
-        self.end(STOP_GRACE).await;
+    pub(crate) async fn stop(&self) -> Remains {
+        self.end(STOP_GRACE).await
     }
 
     /// Ends the guest at once; its disk is not needed any more.
-    pub(crate) async fn kill(&self) {
-        self.end(Duration::ZERO).await;
+    pub(crate) async fn kill(&self) -> Remains {
+        self.end(Duration::ZERO).await
     }
 
-    async fn end(&self, grace: Duration) {
+    async fn end(&self, grace: Duration) -> Remains {
         let ended = match &self.kind {
             Kind::Qemu(machine) => machine.stop(grace).await.map(drop),
             Kind::Sandbox(sandbox) => sandbox.stop(grace).await.map(drop),
         };
-        if let Err(error) = ended {
-            tracing::error!(%error, "failed to end a guest");
+        match ended {
+            Ok(()) => Remains::Files,
+            Err(error) => {
+                tracing::error!(%error, "failed to end a guest");
+                Remains::Unknown
+            }
         }
     }
 }
@@ -332,9 +345,14 @@ pub(crate) async fn clear(context: &Context, workspace: WorkspaceId) {
 }
 
 /// Removes everything that is left of a workspace: processes, disk, directory.
-pub(crate) async fn destroy(context: &Context, workspace: WorkspaceId) -> io::Result<()> {
+pub(crate) async fn destroy(context: &Context, workspace: WorkspaceId, remains: Remains) -> io::Result<()> {
+    let dir = context.workspace_dir(workspace);
     // The sandbox's way of removing ends every process of the directory and removes files of any mode.
-    sandbox::destroy(&context.workspace_dir(workspace)).await
+    match remains {
+        // To look for processes takes longer than all the rest, the more the busier the host is.
+        Remains::Files => sandbox::remove(&dir).await,
+        Remains::Unknown => sandbox::destroy(&dir).await,
+    }
 }
 
 /// Ends all guests at once, whatever is left of their directories.

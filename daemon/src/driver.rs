@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{self, Running};
+use crate::backend::{self, Remains, Running};
 use crate::context::Context;
 use crate::exec;
 
@@ -211,25 +211,31 @@ impl Driver {
     }
 
     async fn stop(&mut self) -> Next {
-        if let Some(running) = self.guest.take() {
-            running.stop().await;
-        }
+        let remains = match self.guest.take() {
+            Some(running) => running.stop().await,
+            None => Remains::Unknown,
+        };
         self.end_execs().await;
-        backend::clear(&self.context, self.workspace).await;
+        if remains == Remains::Unknown {
+            backend::clear(&self.context, self.workspace).await;
+        }
         let fact = WorkspaceStopped { workspace: self.workspace, reason: StopReason::Requested };
         self.context.record_quietly(Command::RecordStopped(fact)).await;
         Next::GoOn
     }
 
     async fn delete(&mut self) -> Next {
-        if let Some(running) = self.guest.take() {
-            match self.context.engine.state().workspace(self.workspace).map(|workspace| &workspace.phase) {
-                Some(Phase::Deleting { reason: DeleteReason::Expired, .. }) => running.stop().await,
-                _ => running.kill().await,
+        let state = self.context.engine.state();
+        let phase = state.workspace(self.workspace).map(|workspace| &workspace.phase);
+        let remains = match (self.guest.take(), phase) {
+            (Some(running), Some(Phase::Deleting { reason: DeleteReason::Expired, .. })) => {
+                running.stop().await
             }
-        }
+            (Some(running), _) => running.kill().await,
+            (None, _) => Remains::Unknown,
+        };
         self.end_execs().await;
-        while let Err(error) = backend::destroy(&self.context, self.workspace).await {
+        while let Err(error) = backend::destroy(&self.context, self.workspace, remains).await {
             tracing::error!(workspace = %self.workspace, %error, "failed to delete the workspace, trying again");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
