@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pyro_protocol::{AGENT_PORT, BootId};
+use rustix::process::{DumpableBehavior, Pid};
 use rustix::rand::GetRandomFlags;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -39,10 +40,16 @@ enum Place {
 pub(crate) fn run_on_inherited(fd: RawFd) -> ExitCode {
     let served = inherited::take(fd).and_then(|socket| {
         inherited::reset_signals();
+        let own = rustix::process::getpid();
+        if own == Pid::INIT {
+            // The host's side of a connection makes both ends, so they belong to the host's network and could be asked
+            // about it. Without this, the sandbox's root could take them out of this process.
+            rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        }
         // The working directory that the host left may be one that commands want to remove.
         std::env::set_current_dir("/")?;
         // PID 1 gets the orphans anyhow; elsewhere they would escape from below the agent.
-        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        rustix::process::set_child_subreaper(Some(own))?;
         serve(Place::Sandbox { socket }, Trees::Wardens(Rc::new(Wardens::default())))
     });
     match served {
