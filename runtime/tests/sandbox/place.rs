@@ -25,7 +25,7 @@ pub(crate) const PROGRAM: &str = "PYRO_TEST_SANDBOX_INIT";
 /// Names the guest agent.
 pub(crate) const AGENT: &str = "PYRO_TEST_AGENT";
 
-/// A directory for one sandbox. When it is dropped, the directory of the test goes.
+/// A directory for one sandbox. When it is dropped, the sandbox ends and the directory goes, also after a panic.
 pub(crate) struct Place {
     home: tempfile::TempDir,
     pub(crate) spec: SandboxSpec,
@@ -62,6 +62,18 @@ impl Place {
         destroy(self.dir()).await.unwrap();
         assert_eq!(status, ExitStatus::Code(0), "{command}: {output}");
         output
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let dir = self.spec.dir.clone();
+        // The runtime of the test cannot be waited for in its own threads.
+        let ended = std::thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move { destroy(&dir).await }).unwrap();
+        });
+        assert!(ended.join().is_ok() || std::thread::panicking(), "something of a sandbox is left");
     }
 }
 
