@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use pyro_tests::Pyro;
 use tempfile::TempDir;
@@ -42,13 +43,13 @@ impl Recorded {
         Self { qemu, bridge, workspace }
     }
 
-    /// Boots the guest in a directory of its own, until its agent announces itself.
-    pub(crate) fn boot(&self) {
+    /// Boots the guest in a directory of its own. Returns the time from the start of the first program until the agent
+    /// announces itself; neither making the disk nor ending the guest counts.
+    pub(crate) fn boot(&self) -> Duration {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
-        fs::File::create(dir.path().join("disk.raw"))
-            .and_then(|disk| disk.set_len(8 << 30))
-            .expect("a sparse file can be made");
+        make_disk(&dir.path().join("disk.raw"));
         let announced = UnixListener::bind(dir.path().join("v.uds_5006")).expect("a socket can be bound");
+        let begun = Instant::now();
         let mut bridge = self.start(&self.bridge, dir.path(), Stdio::null());
         let device = loop {
             match UnixStream::connect(dir.path().join("v.sock")) {
@@ -60,10 +61,12 @@ impl Recorded {
         let mut qemu = self.start(&self.qemu, dir.path(), device.into());
         let (mut agent, _) = announced.accept().expect("the guest connects");
         agent.read_exact(&mut [0; 5]).expect("the agent announces itself");
+        let took = begun.elapsed();
         for child in [&mut qemu, &mut bridge] {
             child.kill().expect("a child can be killed");
             child.wait().expect("a child can be waited for");
         }
+        took
     }
 
     fn start(&self, arguments: &[String], dir: &Path, stdin: Stdio) -> Child {
@@ -79,6 +82,17 @@ impl Recorded {
             .spawn()
             .expect("the program can be started")
     }
+}
+
+/// Makes an empty disk as pyro does; without a file system the guest does not boot.
+fn make_disk(path: &Path) {
+    fs::File::create(path).and_then(|disk| disk.set_len(8 << 30)).expect("a sparse file can be made");
+    let made = Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard"])
+        .arg(path)
+        .status()
+        .expect("mkfs.ext4 can be started");
+    assert!(made.success(), "mkfs.ext4: {made}");
 }
 
 /// Makes a bundle that runs `true` in the root; `None` when runc cannot run it on this host.

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use pyro_tests::{Pyro, dist, environments};
 
 use by_hand::Recorded;
-use sample::{Goal, Row, interleaved};
+use sample::{Goal, Row, interleaved, timed};
 
 /// Rounds of what takes milliseconds.
 const ROUNDS_FAST: usize = 60;
@@ -45,9 +45,9 @@ fn version() -> Row {
     let ours = || {
         let mut command = quiet(&pyro);
         command.arg("--version");
-        succeed(command);
+        timed(|| succeed(command))
     };
-    let samples = interleaved(ROUNDS_FAST * 5, ours, || succeed(quiet("/bin/true")));
+    let samples = interleaved(ROUNDS_FAST * 5, ours, || timed(|| succeed(quiet("/bin/true"))));
     samples.row("`pyro --version`", "`/bin/true`", Goal::AtMost(3.0))
 }
 
@@ -56,11 +56,11 @@ fn sandbox() -> Vec<Row> {
     let ours = || {
         let mut command = pyro.command(&["run", "--allow-host-compat", "debian:12", "--", "true"]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        succeed(command);
+        timed(|| succeed(command))
     };
-    ours();
+    let _the_daemon_starts = ours();
     let root = environments().join("linux-x86_64/debian_12-1.0.0/rootfs");
-    let bwrap = || succeed(bwrap(&root));
+    let bwrap = || timed(|| succeed(bwrap(&root)));
     let what = "`pyro run --allow-host-compat -- true`";
     let mut rows = vec![interleaved(ROUNDS_FAST, ours, bwrap).row(
         what,
@@ -77,7 +77,7 @@ fn sandbox() -> Vec<Row> {
                     .args(["run", "--bundle"])
                     .arg(bundle.path())
                     .arg(format!("pyro-bench-{}-{round}", std::process::id()));
-                succeed(command);
+                timed(|| succeed(command))
             };
             rows.push(interleaved(ROUNDS_FAST, ours, runc).row(
                 what,
@@ -112,8 +112,8 @@ fn boot() -> Row {
     let pyro = Pyro::new().config("backend = \"qemu\"\n");
     let run = |command: &str| pyro.command(&["run", "debian:12", "--", "sh", "-c", command]);
     let recorded = Recorded::of(&pyro, run("echo ready; sleep 100"));
-    let ours = || succeed(pyro.command(&["run", "debian:12", "--", "true"]));
-    ours();
+    let ours = || timed(|| succeed(pyro.command(&["run", "debian:12", "--", "true"])));
+    let _files_are_read = ours();
     let samples = interleaved(ROUNDS_BOOT, ours, || recorded.boot());
     samples.row(
         "`pyro run debian:12 -- true`",

@@ -23,18 +23,21 @@ pub(crate) struct Row {
     goal: Goal,
 }
 
-pub(crate) fn interleaved(rounds: usize, mut ours: impl FnMut(), mut baseline: impl FnMut()) -> Samples {
-    let time = |work: &mut dyn FnMut()| {
-        let begun = Instant::now();
-        work();
-        begun.elapsed()
-    };
-    let mut samples = Samples { ours: Vec::new(), baseline: Vec::new() };
-    for _ in 0..rounds {
-        samples.ours.push(time(&mut ours));
-        samples.baseline.push(time(&mut baseline));
-    }
-    samples
+/// Returns how long the work takes.
+pub(crate) fn timed(work: impl FnOnce()) -> Duration {
+    let begun = Instant::now();
+    work();
+    begun.elapsed()
+}
+
+/// Calls both in turn; they return what they took.
+pub(crate) fn interleaved(
+    rounds: usize,
+    mut ours: impl FnMut() -> Duration,
+    mut baseline: impl FnMut() -> Duration,
+) -> Samples {
+    let (ours, baseline) = (0..rounds).map(|_round| (ours(), baseline())).unzip();
+    Samples { ours, baseline }
 }
 
 impl Samples {
