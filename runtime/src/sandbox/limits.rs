@@ -14,8 +14,8 @@ const PROCESSES_MAX: u64 = 4096;
 /// 0, and the rest of the host are to survive them.
 const OOM_SCORE: &str = "500";
 
-/// Offers this process and all that it starts to a host without memory. What is set with the privileges of the host's
-/// root, the sandbox cannot take back.
+/// Offers this process and all that it starts to a host without memory. What is set with `CAP_SYS_RESOURCE` of the
+/// host, the sandbox cannot take back.
 pub(super) fn offer_to_oom_killer() -> Result<(), InitError> {
     fs::write("/proc/self/oom_score_adj", OOM_SCORE).doing("offer the sandbox to a host without memory")
 }
