@@ -17,7 +17,11 @@ const OOM_SCORE: &str = "500";
 /// Offers this process and all that it starts to a host without memory. What is set with `CAP_SYS_RESOURCE` of the
 /// host, the sandbox cannot take back.
 pub(super) fn offer_to_oom_killer() -> Result<(), InitError> {
-    fs::write("/proc/self/oom_score_adj", OOM_SCORE).doing("offer the sandbox to a host without memory")
+    match fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
+        // The daemon was bound to a higher score, as in many containers, and so is the sandbox.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done.doing("offer the sandbox to a host without memory"),
+    }
 }
 
 /// Bounds this process and all that it starts. A bound on processes that is set outside of the user namespace would
