@@ -339,7 +339,8 @@ pub(crate) async fn adopt(
 
 /// Ends every process that is left of a workspace's guest; its disk stays.
 pub(crate) async fn clear(context: &Context, workspace: WorkspaceId) {
-    if let Err(error) = pyro_runtime::process::kill_all(&context.workspace_dir(workspace)).await {
+    // The first process of a sandbox is in its own record; all others show the directory.
+    if let Err(error) = sandbox::clear(&context.workspace_dir(workspace)).await {
         tracing::error!(%workspace, %error, "failed to end what is left of a guest");
     }
 }
