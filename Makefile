@@ -8,6 +8,9 @@ HOST := x86_64-unknown-linux-gnu
 export PYRO_TOOLS := $(TARGET)/tools
 # Environments are built once for demo, tests and benchmarks.
 export PYRO_ENVIRONMENT_CACHE_DIR := $(TARGET)/environments
+# Tests that start guests of their own take these.
+export PYRO_TEST_ENVIRONMENTS := $(PYRO_ENVIRONMENT_CACHE_DIR)
+export PYRO_TEST_AGENT := $(DIST)/libexec/pyro/pyro-guest-agent
 export PATH := $(PATH):/usr/sbin:/sbin:$(PYRO_TOOLS)/bin
 PYRO := $(DIST)/bin/pyro
 NEXTEST := $(shell command -v cargo-nextest >/dev/null && echo 'nextest run' || echo 'test')
