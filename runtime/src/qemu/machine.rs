@@ -85,6 +85,7 @@ impl Machine {
         let stop = self.stop_vmm(grace).await?;
         // The bridge does not end with QEMU.
         kill_all(&self.dir).await?;
+        self.process.exited().await?;
         vsock::remove_sockets(&self.dir)?;
         Ok(stop)
     }
@@ -94,9 +95,8 @@ impl Machine {
             return Ok(Stop::Gone);
         }
         if grace.is_zero() {
-            // Nobody needs its disk any more.
+            // Nobody needs its disk any more. While it ends, the bridge is looked for and killed.
             self.process.kill()?;
-            self.process.exited().await?;
             return Ok(Stop::Forced);
         }
         let by = Instant::now() + grace;
