@@ -13,7 +13,7 @@ use pyro_runtime::guest::{ExecSpec, Observation};
 use pyro_runtime::process::{ProcessRef, processes_with};
 use pyro_runtime::sandbox::{AdoptError, BootError, SandboxSpec, Stop, adopt, boot, clear, destroy};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::place::{AGENT, PATIENCE, Place, ROOTFS, run};
@@ -110,7 +110,7 @@ async fn everything_ends_with_pid_1() {
     assert_nothing_runs(place.dir());
 }
 
-/// Starts a sandbox on behalf of the next test, says which, and waits to be killed.
+/// Starts a sandbox on behalf of the next tests, says which, and waits to be killed.
 #[tokio::test]
 async fn booter() {
     let Some(dir) = env::var_os(BOOT_IN) else { return };
@@ -121,18 +121,25 @@ async fn booter() {
     std::future::pending().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sandbox_outlives_who_booted_it() {
-    let Some(place) = Place::new() else { return };
-    let mut booter = Command::new(env::current_exe().unwrap())
+/// Starts this program again, to run nothing but [`booter`].
+fn start_booter(place: &Place) -> Child {
+    Command::new(env::current_exe().unwrap())
         .args(["--exact", "lifetime::booter", "--nocapture"])
         .env(BOOT_IN, place.dir())
+        // It is killed before it can remove a directory of its own.
+        .env("TMPDIR", place.home())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sandbox_outlives_who_booted_it() {
+    let Some(place) = Place::new() else { return };
+    let mut booter = start_booter(&place);
     let mut lines = BufReader::new(booter.stderr.take().unwrap()).lines();
     let process = loop {
         let line = lines.next_line().await.unwrap().expect("the booter tells what it booted");
@@ -149,6 +156,36 @@ async fn a_sandbox_outlives_who_booted_it() {
     clear(place.dir()).await.unwrap();
     assert!(!adopted.process().is_alive().unwrap());
     assert_nothing_runs(place.dir());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_killed_while_booting_leaves_a_sandbox_on_record_or_none() {
+    let Some(place) = Place::new() else { return };
+    let (mut recorded, mut unrecorded) = (0, 0);
+    for step in 0.. {
+        // On a busy host it takes longer until there is a record.
+        if step >= 40 && recorded > 0 {
+            break;
+        }
+        let mut booter = start_booter(&place);
+        while !place.dir().join("agent.sock").exists() {
+            tokio::task::yield_now().await;
+        }
+        // Not a wait: the boot is cut at another point each time.
+        let booted = timeout(Duration::from_micros(step * 200), booter.wait()).await;
+        assert!(booted.is_err(), "the booter waits to be killed");
+        booter.kill().await.unwrap();
+        if place.dir().join("init.json").exists() {
+            recorded += 1;
+            clear(place.dir()).await.unwrap();
+        } else {
+            unrecorded += 1;
+        }
+        wait_for_the_end(place.dir()).await;
+        assert_nothing_runs(place.dir());
+        destroy(place.dir()).await.unwrap();
+    }
+    eprintln!("killed {recorded} times after the record was made, {unrecorded} times before");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,6 +269,9 @@ async fn an_ordinary_user_has_the_same() {
     let (rootfs, agent, tests) =
         (place.home().join("rootfs"), place.home().join("agent"), place.home().join("tests"));
     fs::set_permissions(place.home(), Permissions::from_mode(0o755)).unwrap();
+    let temporary = place.home().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    std::os::unix::fs::chown(&temporary, Some(USER), Some(USER)).unwrap();
     fs::copy(&place.spec.agent, &agent).unwrap();
     // Who owns the agent could change it, if the sandbox did not forbid that.
     std::os::unix::fs::chown(&agent, Some(USER), Some(USER)).unwrap();
@@ -246,6 +286,7 @@ async fn an_ordinary_user_has_the_same() {
         .args([&format!("--reuid={USER}"), &format!("--regid={USER}"), "--clear-groups", "--inh-caps=-all"])
         .arg(&tests)
         .envs([(ROOTFS, &rootfs), (AGENT, &agent), (super::place::PROGRAM, &program)])
+        .env("TMPDIR", &temporary)
         .output()
         .await
         .unwrap();
