@@ -29,7 +29,7 @@ const LINKS: &[(&str, &str)] = &[
 
 /// Parts of `/proc` that configure the kernel. Most can be written by the host's root only; a mistake of the kernel in
 /// that is not to matter.
-const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"];
+const READ_ONLY: &[&str] = &["/proc/irq", "/proc/sys"];
 
 /// Files of `/proc` that tell about the host's disks, memory and keys, or act on the host.
 const MASKED_FILES: &[&str] = &[
@@ -46,8 +46,8 @@ const MASKED_FILES: &[&str] = &[
     "/proc/timer_list",
 ];
 
-/// Directories of `/proc` that tell about the host's devices.
-const MASKED_DIRS: &[&str] = &["/proc/acpi", "/proc/asound", "/proc/scsi"];
+/// Directories of `/proc` that tell about the host's devices and file systems, or configure them.
+const MASKED_DIRS: &[&str] = &["/proc/acpi", "/proc/asound", "/proc/bus", "/proc/fs", "/proc/scsi"];
 
 /// Group `tty`, to which terminals belong in Debian.
 const TTY_GROUP: &str = "5";
