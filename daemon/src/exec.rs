@@ -306,8 +306,13 @@ impl Pump {
         if operation.kill().is_ok() {
             // Whatever comes of it: the record says that the exec is lost.
             while let Ok(observation) = operation.next().await {
-                if matches!(observation, Observation::Exited { .. } | Observation::Failed(_)) {
-                    return;
+                match observation {
+                    // The end comes behind the output, for which a full ring must have room.
+                    Observation::Output { stream, offset, data } => {
+                        operation.acknowledge(stream, offset + data.len() as u64);
+                    }
+                    Observation::Exited { .. } | Observation::Failed(_) => return,
+                    Observation::Started { .. } | Observation::Gap { .. } => {}
                 }
             }
         }

@@ -80,6 +80,8 @@ fn full_disk_is_a_clear_error_and_the_daemon_goes_on_when_there_is_room() {
         rm "$PLACE/ballast"
         echo 'backend = "host_sandbox"' >"$PYRO_HOME/config.toml"
         "$PYRO" daemon stop >/dev/null
+        timeout 30 "$PYRO" run --allow-host-compat debian:12 -- head -c 200000000 /dev/zero >/dev/null
+        echo "outgrown=$?"
         "$PYRO" run --allow-host-compat debian:12 -- true; echo "again=$?"
         "$PYRO" log >/dev/null; echo "log=$?"
         "$PYRO" daemon stop >/dev/null; echo "stop=$?"
@@ -93,5 +95,6 @@ fn full_disk_is_a_clear_error_and_the_daemon_goes_on_when_there_is_room() {
         .unwrap();
     let out = String::from_utf8_lossy(&output.stdout);
     assert!(out.contains("full=1") && out.contains("\"code\": \"storage_full\""), "{out}");
+    assert!(out.contains("outgrown=1"), "a command whose output has no room ends at once: {out}");
     assert!(out.contains("again=0") && out.contains("log=0") && out.contains("stop=0"), "{out}");
 }
