@@ -226,6 +226,11 @@ impl Run {
         if (stdout_offset, stderr_offset) == (outcome.stdout_bytes, outcome.stderr_bytes) {
             return Ok(());
         }
+        if self.received == Resume::default() {
+            let message = format!("the request was answered before, with exit code {}", outcome.exit_code);
+            let hint = "its output was deleted with its VM; draw a new request id to run the command again";
+            return Err(CallError::Failed(ApiError::new(ErrorCode::InvalidState, message).with_hint(hint)));
+        }
         Err(CallError::Failed(ApiError::new(
             ErrorCode::Internal,
             format_args!(

@@ -20,6 +20,30 @@ fn sandbox_is_only_for_those_who_asked() {
 }
 
 #[test]
+fn network_that_the_sandbox_cannot_give_is_refused_before_anything_is_created() {
+    let pyro = sandbox();
+    let output = pyro.run(&["run", "--json", "--network", "--allow-host-compat", "debian:12", "--", "true"]);
+    assert_eq!((output.code, output.json()["code"].as_str()), (Some(1), Some("unsupported")));
+    assert!(!pyro.kinds().contains(&"workspace_created".to_owned()), "{:?}", pyro.kinds());
+}
+
+#[test]
+fn request_id_stands_for_one_request_with_all_its_options() {
+    let pyro = sandbox();
+    let id = "00000000-0000-4000-8000-000000000001";
+    let arguments = ["run", "--json", "--request-id", id, "--allow-host-compat", "debian:12"];
+    let run = |more: &[&str]| pyro.run(&[&arguments, more].concat());
+    assert_eq!(run(&["--", "exit", "3"]).code, Some(3));
+    assert_eq!(run(&["--", "exit", "3"]).code, Some(3), "the outcome of the first");
+    for other in
+        [["--mem-mib", "512", "--", "exit", "3"].as_slice(), &["--timeout-seconds", "9", "--", "exit", "3"]]
+    {
+        assert_eq!(run(other).json()["code"], "request_id_reused", "{other:?}");
+    }
+    assert_eq!(pyro.kinds().iter().filter(|kind| *kind == "exec_requested").count(), 1);
+}
+
+#[test]
 fn sandbox_names_itself() {
     let output = run(&sandbox(), "echo out; echo err >&2; exit 7");
     assert_eq!((output.out().as_str(), output.code), ("out\n", Some(7)), "{}", output.err());

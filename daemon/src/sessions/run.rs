@@ -130,7 +130,7 @@ impl Session {
             let wish =
                 Command::Run { workspace, spec: spec.clone(), command: command.to_owned(), timeout_ms };
             match self.context.engine.submit(wish, self.origin(Some(request_id))).await {
-                Ok(outcome) => return run_of(&outcome, command),
+                Ok(outcome) => return run_of(&outcome, spec, command, timeout_ms),
                 Err(crate::engine::Refusal::Rejected(pyro_core::Rejection::WorkspaceExists { .. }))
                     if taken < DRAWS_MAX =>
                 {
@@ -206,15 +206,29 @@ impl Session {
 }
 
 /// Returns the run that an accepted request led to, which may be that of an earlier try.
-fn run_of(outcome: &Outcome, command: &str) -> Result<(WorkspaceId, Seq), Failure> {
+fn run_of(
+    outcome: &Outcome,
+    spec: &WorkspaceSpec,
+    command: &str,
+    timeout_ms: u64,
+) -> Result<(WorkspaceId, Seq), Failure> {
     let mut envelopes = outcome.envelopes().iter();
     let created = envelopes.find_map(|envelope| match &envelope.event {
-        Event::WorkspaceCreated(event) => Some((event.workspace, envelope.seq)),
+        Event::WorkspaceCreated(event) if asks_for(&event.spec, spec) => {
+            Some((event.workspace, envelope.seq))
+        }
         _ => None,
     });
-    let same = envelopes
-        .any(|envelope| matches!(&envelope.event, Event::ExecRequested(event) if event.command == command));
+    let same = envelopes.any(|envelope| {
+        matches!(&envelope.event, Event::ExecRequested(event)
+            if event.command == command && event.timeout_ms == timeout_ms)
+    });
     created.filter(|_| same).ok_or_else(|| reused().into())
+}
+
+/// Tells whether two specifications come from the same request. The version is not asked for: the catalog has it.
+fn asks_for(known: &WorkspaceSpec, wanted: &WorkspaceSpec) -> bool {
+    WorkspaceSpec { environment_version: known.environment_version.clone(), ..wanted.clone() } == *known
 }
 
 fn reused() -> ApiError {
