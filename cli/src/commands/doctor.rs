@@ -72,12 +72,19 @@ fn guests(report: &DoctorReport) -> String {
     let mut text = match (&report.backend, &report.accelerator) {
         (Some(backend), Some(accelerator)) => format!("{backend} with {accelerator}"),
         (Some(backend), None) => backend.clone(),
+        (None, _) if report.runtime_ok && sandbox_works(report) => {
+            return "only with --allow-host-compat".to_owned();
+        }
         (None, _) => return "none can be run on this host".to_owned(),
     };
     if let Some(boot_ms) = report.last_boot_ms {
         write!(text, "; the last boot took {boot_ms} ms").expect("a string takes everything");
     }
     text
+}
+
+fn sandbox_works(report: &DoctorReport) -> bool {
+    report.backends.iter().any(|backend| backend.backend == "host_sandbox" && backend.verdict == "works")
 }
 
 fn tools(tools: &[ToolReport]) -> String {

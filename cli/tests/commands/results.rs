@@ -177,6 +177,10 @@ fn doctor() {
         "{text}"
     );
     assert!(json.get("runtime").is_none());
+    let sandbox = BackendReport { backend: "host_sandbox".to_owned(), ..report().backends.remove(1) };
+    let weaker = DoctorReport { backend: None, backends: vec![sandbox], ..report() };
+    let (text, _) = both(&["doctor"], &Response::Doctor(weaker));
+    assert!(text.contains("Guests: only with --allow-host-compat"), "{text}");
 }
 
 fn event(seq: u64) -> LogEvent {

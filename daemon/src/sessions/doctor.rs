@@ -7,7 +7,7 @@ use pyro_api::{
     ApiError, BackendReport, Capabilities, DoctorReport, DoctorRequest, ErrorCode, KvmReport,
     NetworkingReport, RuntimeReport, ToolReport,
 };
-use pyro_core::{Backend, ProbeVerdict, State};
+use pyro_core::{Accelerator, Backend, ProbeVerdict, State};
 use pyro_runtime::environment::Inspection;
 use pyro_runtime::host::{Probe, Tool};
 use pyro_runtime::{host, qemu};
@@ -15,6 +15,7 @@ use pyro_runtime::{host, qemu};
 use super::environments::object;
 use super::{Failure, Session};
 use crate::backend;
+use crate::config::{AcceleratorChoice, BackendChoice};
 
 /// The only platform of guests.
 const PLATFORM: &str = "linux-x86_64";
@@ -32,8 +33,9 @@ impl Session {
         let state = self.context.engine.state();
         let agent = &self.context.programs.agent;
         let backends = self.backends(&state, &probe, &inspections);
-        let chosen =
-            backends.iter().find(|backend| backend.verdict == "works" || backend.verdict == "untested");
+        let usable = |backend: &&BackendReport| backend.verdict == "works" || backend.verdict == "untested";
+        let mut allowed = backends.iter().filter(|backend| self.is_configured(backend));
+        let chosen = allowed.find(usable).filter(|_| agent.exists());
         let vm = chosen.filter(|backend| backend.backend != Backend::HostSandbox.as_str());
         let mut issues: Vec<_> = probe
             .missing
@@ -66,6 +68,21 @@ impl Session {
             tools: tools(&probe),
             backends,
         })
+    }
+
+    /// Tells whether the configuration lets guests run that way.
+    fn is_configured(&self, report: &BackendReport) -> bool {
+        let config = &self.context.config;
+        let backend = match config.backend {
+            BackendChoice::Auto => true,
+            BackendChoice::Qemu => report.backend == Backend::Qemu.as_str(),
+            BackendChoice::HostSandbox => report.backend == Backend::HostSandbox.as_str(),
+        };
+        let accelerator = match config.accelerator {
+            AcceleratorChoice::Auto => true,
+            AcceleratorChoice::Tcg => report.accelerator != Accelerator::Kvm.as_str(),
+        };
+        backend && accelerator
     }
 
     /// Returns every way to run guests, best first.
