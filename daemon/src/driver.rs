@@ -286,7 +286,7 @@ impl Driver {
 
     async fn abandon_boot(&mut self) -> Next {
         backend::clear(&self.context, self.workspace).await;
-        self.start_failed("the daemon ended while the guest was booting; start it again".to_owned()).await
+        self.start_failed("the daemon ended while the guest was booting; try again".to_owned()).await
     }
 }
 
