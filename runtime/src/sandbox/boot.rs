@@ -97,16 +97,24 @@ pub async fn boot(spec: &SandboxSpec) -> Result<Booted, BootError> {
     Ok(Booted { sandbox, boot_ms })
 }
 
-/// Makes the socket that the agent inherits. The address goes through a descriptor, because one with the whole path may
-/// be too long.
+/// Makes the socket that the agent inherits. On the host its address tells whose it is, which nothing else does of a
+/// sandbox's PID 1; in the sandbox nobody can ask for it.
 fn listen(dir: &Path) -> io::Result<UnixListener> {
-    let handle = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let socket = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd())).join(SOCKET);
+    let socket = dir.join(SOCKET);
     match fs::remove_file(&socket) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let listener = UnixListener::bind(&socket)?;
+    let listener = UnixListener::bind(&socket).or_else(|error| match error.kind() {
+        // The path is too long for an address, as one through a descriptor never is.
+        io::ErrorKind::InvalidInput => {
+            let handle =
+                rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let through = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+            UnixListener::bind(through.join(SOCKET))
+        }
+        _ => Err(error),
+    })?;
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))?;
     Ok(listener)
 }

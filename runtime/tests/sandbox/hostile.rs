@@ -6,7 +6,7 @@ use std::path::Path;
 
 use pyro_core::ExitStatus;
 use pyro_runtime::process::ProcessRef;
-use pyro_runtime::sandbox::{boot, destroy};
+use pyro_runtime::sandbox::{SandboxSpec, boot, destroy};
 use rustix::thread::CapabilitySet;
 
 use super::place::{Place, run};
@@ -70,6 +70,18 @@ async fn the_agents_sockets_cannot_be_taken() {
     let lines = said.lines().collect::<Vec<_>>();
     assert_eq!(lines.len(), 2, "{said}");
     assert!(lines[0].contains('1') && !lines[1].contains('1'), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agents_socket_has_its_name_on_the_host_only() {
+    let Some(place) = Place::new() else { return };
+    let spec = SandboxSpec { dir: place.home().join("w"), ..place.spec.clone() };
+    let booted = boot(&spec).await.unwrap();
+    let name = spec.dir.join("agent.sock").to_str().unwrap().to_owned();
+    assert!(fs::read_to_string("/proc/net/unix").unwrap().contains(&name));
+    let (status, said) = run(booted.sandbox.guest(), 1, "cat /proc/net/unix /proc/1/net/unix").await;
+    assert!(status == ExitStatus::Code(0) && said.contains("Path") && !said.contains("agent.sock"), "{said}");
+    destroy(&spec.dir).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
