@@ -9,6 +9,10 @@ use crate::event::{
 };
 use crate::ids::{ExecNumber, WorkspaceId};
 use crate::limits::Limits;
+use crate::tags::Tags;
+
+/// The directory of a guest in which a workspace keeps its files and runs its commands.
+pub const WORKSPACE_PATH: &str = "/workspace";
 
 /// What can be asked of pyro or told to it. Names that start with `Record` are facts: a late or repeated one is
 /// refused like any other command and changes nothing.
@@ -38,6 +42,15 @@ pub enum Command {
         lifetime: Lifetime,
         /// What it shall be.
         spec: WorkspaceSpec,
+    },
+    /// Create a workspace that persists and start it: accepted or refused as a whole.
+    OpenWorkspace {
+        /// Its id, drawn by the daemon.
+        workspace: WorkspaceId,
+        /// What it shall be.
+        spec: WorkspaceSpec,
+        /// What it shall be called.
+        tags: Tags,
     },
     /// Create a VM, start it, run one command in it and delete it: accepted or refused as a whole.
     Run {

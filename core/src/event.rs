@@ -3,6 +3,7 @@
 //! Every variant of [`Event`] wraps a struct of its own, because the store writes one record kind and version per
 //! struct. Changing a struct that has been released means adding a new one beside it (see `docs/log-format.md`).
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -83,6 +84,8 @@ pub enum Event {
     EnvironmentRemoved(EnvironmentRemoved),
     /// A workspace or VM exists from now on.
     WorkspaceCreated(WorkspaceCreated),
+    /// It has a name or labels from now on.
+    WorkspaceLabeled(WorkspaceLabeled),
     /// Its guest is about to be booted.
     WorkspaceStarting(WorkspaceStarting),
     /// Its guest answers.
@@ -127,6 +130,7 @@ impl Event {
             | Self::EnvironmentRemoved(_)
             | Self::Unknown(_) => None,
             Self::WorkspaceCreated(event) => Some(event.workspace),
+            Self::WorkspaceLabeled(event) => Some(event.workspace),
             Self::WorkspaceStarting(event) => Some(event.workspace),
             Self::WorkspaceStarted(event) => Some(event.workspace),
             Self::WorkspaceStartFailed(event) => Some(event.workspace),
@@ -155,6 +159,7 @@ impl Event {
             Self::EnvironmentInstallFailed(_) => "environment_install_failed",
             Self::EnvironmentRemoved(_) => "environment_removed",
             Self::WorkspaceCreated(_) => "workspace_created",
+            Self::WorkspaceLabeled(_) => "workspace_labeled",
             Self::WorkspaceStarting(_) => "workspace_starting",
             Self::WorkspaceStarted(_) => "workspace_started",
             Self::WorkspaceStartFailed(_) => "workspace_start_failed",
@@ -349,6 +354,17 @@ pub struct WorkspaceCreated {
     pub spec: WorkspaceSpec,
 }
 
+/// It has a name or labels from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkspaceLabeled {
+    /// Which one.
+    pub workspace: WorkspaceId,
+    /// Its name, which no other workspace has at that time; `None` for none.
+    pub name: Option<String>,
+    /// Its labels, by key.
+    pub labels: BTreeMap<String, String>,
+}
+
 /// What ends a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lifetime {
@@ -478,7 +494,7 @@ pub enum DeleteReason {
     Explicit,
     /// The one command of a VM ended.
     PostExec,
-    /// A `run` failed before its command could run.
+    /// A `run` failed before its command could run, or a workspace did not boot when it was created.
     RunError,
     /// The client of a `run` went away.
     ClientGone,

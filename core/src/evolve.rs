@@ -2,9 +2,9 @@
 
 use alloc::sync::Arc;
 
-use crate::event::{Envelope, Event, ExecRequested, WorkspaceCreated};
+use crate::event::{Envelope, Event, ExecExited, ExecRequested, WorkspaceCreated};
 use crate::ids::{ExecNumber, Timestamp, WorkspaceId};
-use crate::state::{Exec, ExecPhase, Phase, State, Stopped, Workspace};
+use crate::state::{EndedExec, Exec, ExecPhase, Phase, State, Stopped, Workspace};
 
 /// Folds one event into the state.
 ///
@@ -25,6 +25,10 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         | Event::EnvironmentRemoved(_)
         | Event::Unknown(_) => {}
         Event::WorkspaceCreated(event) => create(state, event, envelope.at),
+        Event::WorkspaceLabeled(event) => change(state, event.workspace, |workspace| {
+            workspace.name.clone_from(&event.name);
+            workspace.labels.clone_from(&event.labels);
+        }),
         Event::WorkspaceStarting(event) => change(state, event.workspace, |workspace| {
             workspace.phase = Phase::Starting;
             workspace.boots = event.boot;
@@ -58,7 +62,7 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         Event::ExecStarted(event) => {
             change_exec(state, event.workspace, event.exec, |exec| exec.phase = ExecPhase::Started)
         }
-        Event::ExecExited(event) => end_exec(state, event.workspace, event.exec),
+        Event::ExecExited(event) => exit_exec(state, event),
         Event::ExecFailed(event) => end_exec(state, event.workspace, event.exec),
         Event::ExecLost(event) => end_exec(state, event.workspace, event.exec),
         Event::ExecCancelRequested(event) => {
@@ -72,12 +76,15 @@ fn create(state: &mut State, event: &WorkspaceCreated, at: Timestamp) {
         kind: event.kind,
         lifetime: event.lifetime,
         spec: event.spec.clone(),
+        name: None,
+        labels: alloc::collections::BTreeMap::new(),
         created_at: at,
         phase: Phase::Created,
         boots: 0,
         guest: None,
         exec_count: 0,
         open_execs: alloc::collections::BTreeMap::new(),
+        last_exec: None,
     };
     state.workspaces.insert(event.workspace, Arc::new(workspace));
 }
@@ -107,6 +114,21 @@ fn change_exec(state: &mut State, id: WorkspaceId, number: ExecNumber, edit: imp
     change(state, id, |workspace| {
         if let Some(exec) = workspace.open_execs.get_mut(&number) {
             edit(exec);
+        }
+    });
+}
+
+fn exit_exec(state: &mut State, event: &ExecExited) {
+    change(state, event.workspace, |workspace| {
+        if let Some(exec) = workspace.open_execs.remove(&event.exec) {
+            workspace.last_exec = Some(EndedExec {
+                number: event.exec,
+                command: exec.command,
+                cwd: exec.cwd,
+                status: event.status,
+                duration_ms: event.duration_ms,
+                backend: workspace.guest.as_ref().map(|guest| guest.backend),
+            });
         }
     });
 }

@@ -23,9 +23,10 @@ mod react;
 mod reconcile;
 mod rejection;
 mod state;
+mod tags;
 
 pub use action::Action;
-pub use command::Command;
+pub use command::{Command, WORKSPACE_PATH};
 pub use decide::decide;
 pub use environment::{CATALOG, CatalogEntry, EnvironmentName};
 pub use event::{
@@ -33,8 +34,8 @@ pub use event::{
     EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested,
     ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, ExecutionMode, ExitStatus, Face, Lifetime,
     LimitsChanged, ProbeVerdict, Process, StopReason, StreamSummary, UnknownEvent, WorkspaceCreated,
-    WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed,
-    WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
+    WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
+    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 pub use evolve::evolve;
 pub use ids::{ExecNumber, IdError, RequestId, Seq, Timestamp, WorkspaceId};
@@ -42,4 +43,5 @@ pub use limits::Limits;
 pub use react::react;
 pub use reconcile::reconcile;
 pub use rejection::Rejection;
-pub use state::{Exec, ExecPhase, Phase, State, Stopped, Workspace};
+pub use state::{EndedExec, Exec, ExecPhase, Phase, State, Stopped, Workspace};
+pub use tags::Tags;

@@ -43,6 +43,7 @@ pub fn react(state: &State, event: &Event) -> Vec<Action> {
         | Event::EnvironmentInstallFailed(_)
         | Event::EnvironmentRemoved(_)
         | Event::WorkspaceCreated(_)
+        | Event::WorkspaceLabeled(_)
         | Event::WorkspaceStartFailed(_)
         | Event::WorkspaceStopped(_)
         | Event::WorkspaceDeleted(_)

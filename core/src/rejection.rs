@@ -46,6 +46,22 @@ pub enum Rejection {
         /// Greatest allowed value.
         max: u64,
     },
+    /// A text breaks the rule for it.
+    #[error("{field} must be {rule}")]
+    InvalidText {
+        /// Name of the argument in the contract.
+        field: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// Another workspace has the name.
+    #[error("{workspace} has the name {name} already")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        workspace: WorkspaceId,
+    },
     /// There is nothing to run.
     #[error("the command must not be empty")]
     EmptyCommand,

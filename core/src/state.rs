@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::EnvironmentName;
 use crate::event::{
-    Accelerator, Backend, BackendProbed, DaemonStarted, DeleteReason, EnvironmentInstalled, Lifetime,
-    StopReason, WorkspaceKind, WorkspaceSpec, WorkspaceStarted,
+    Accelerator, Backend, BackendProbed, DaemonStarted, DeleteReason, EnvironmentInstalled, ExitStatus,
+    Lifetime, StopReason, WorkspaceKind, WorkspaceSpec, WorkspaceStarted,
 };
 use crate::ids::{ExecNumber, Seq, Timestamp, WorkspaceId};
 use crate::limits::Limits;
@@ -68,6 +68,10 @@ pub struct Workspace {
     pub lifetime: Lifetime,
     /// What was asked for.
     pub spec: WorkspaceSpec,
+    /// Its name; `None` for none.
+    pub name: Option<String>,
+    /// Its labels, by key.
+    pub labels: BTreeMap<String, String>,
     /// When it was created.
     pub created_at: Timestamp,
     /// Where it is in its life.
@@ -80,6 +84,8 @@ pub struct Workspace {
     pub exec_count: u32,
     /// Execs that have not ended.
     pub open_execs: BTreeMap<ExecNumber, Exec>,
+    /// The exec that exited last; `None` before the first.
+    pub last_exec: Option<EndedExec>,
 }
 
 impl Workspace {
@@ -172,6 +178,23 @@ pub struct Exec {
     pub phase: ExecPhase,
     /// Whether somebody asked for its end.
     pub cancel_requested: bool,
+}
+
+/// An exec that has exited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedExec {
+    /// Its number.
+    pub number: ExecNumber,
+    /// Text for `/bin/sh -lc`.
+    pub command: String,
+    /// Directory that it ran in; `None` when it was left to the guest.
+    pub cwd: Option<String>,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Run time as measured in the guest, in milliseconds.
+    pub duration_ms: u64,
+    /// What ran the guest; `None` when that is not known.
+    pub backend: Option<Backend>,
 }
 
 /// How far an unfinished exec has come.

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use pyro_core::{
     Accelerator, Actor, Backend, Cause, Command, DeleteReason, Envelope, ExecCancelRequested, ExecExited,
     ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Face, Lifetime, Phase, Process, State,
-    StopReason, StreamSummary, Timestamp, WorkspaceId, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed,
-    WorkspaceStarted, WorkspaceStopped, decide, evolve, react, reconcile,
+    StopReason, StreamSummary, Tags, Timestamp, Workspace, WorkspaceId, WorkspaceKind, WorkspaceSpec,
+    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped, decide, evolve, react, reconcile,
 };
 
 fn workspace() -> impl Strategy<Value = WorkspaceId> {
@@ -40,6 +40,9 @@ fn life_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         2 => (workspace(), kind, spec()).prop_map(|(workspace, kind, spec)| Command::CreateWorkspace {
             workspace, kind, lifetime: Lifetime::Ttl, spec
+        }),
+        2 => (workspace(), spec(), prop::option::of("[ab]")).prop_map(|(workspace, spec, name)| {
+            Command::OpenWorkspace { workspace, spec, tags: Tags { name, ..Tags::default() } }
         }),
         2 => (workspace(), spec()).prop_map(|(workspace, spec)| Command::Run {
             workspace, spec, command: "true".into(), timeout_ms: 1000
@@ -118,6 +121,9 @@ fn check_invariants(state: &State) {
         if matches!(workspace.phase, Phase::Created | Phase::Stopped(_)) {
             assert!(workspace.open_execs.is_empty(), "{id} has open execs without a guest");
         }
+        let same_name =
+            |other: &&std::sync::Arc<Workspace>| other.name.is_some() && other.name == workspace.name;
+        assert!(state.workspaces.values().filter(same_name).count() <= 1, "{id} shares its name");
         assert!(workspace.open_execs.keys().all(|number| number.0 <= workspace.exec_count));
     }
     for action in reconcile(state) {

@@ -5,8 +5,8 @@ use pyro_core::{
     Actor, BackendProbed, Cause, DaemonStarted, DaemonStopped, Envelope, EnvironmentInstallFailed,
     EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested, ExecExited, ExecFailed, ExecLost,
     ExecRequested, ExecStarted, LimitsChanged, Seq, Timestamp, UnknownEvent, WorkspaceCreated,
-    WorkspaceDeleted, WorkspaceDeleting, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting,
-    WorkspaceStopped, WorkspaceStopping,
+    WorkspaceDeleted, WorkspaceDeleting, WorkspaceLabeled, WorkspaceStartFailed, WorkspaceStarted,
+    WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,7 @@ records! {
     (35, 1) => WorkspaceStopped,
     (36, 1) => WorkspaceDeleting,
     (37, 1) => WorkspaceDeleted,
+    (38, 1) => WorkspaceLabeled,
     (50, 1) => ExecRequested,
     (51, 1) => ExecStarted,
     (52, 1) => ExecExited,

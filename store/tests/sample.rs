@@ -1,5 +1,6 @@
 //! Events to write, and directories to write them to.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use pyro_core::{
@@ -8,8 +9,8 @@ use pyro_core::{
     ExecCancelRequested, ExecExited, ExecFailed, ExecLost, ExecNumber, ExecRequested, ExecStarted,
     ExitStatus, Face, Lifetime, Limits, LimitsChanged, ProbeVerdict, Process, RequestId, Seq, StopReason,
     StreamSummary, Timestamp, WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceId,
-    WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting,
-    WorkspaceStopped, WorkspaceStopping,
+    WorkspaceKind, WorkspaceLabeled, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted,
+    WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 use pyro_store::{Draft, EventLog, Options};
 use tempfile::TempDir;
@@ -139,7 +140,8 @@ fn following_kind(event: &Event) -> Vec<Event> {
         Event::WorkspaceDeleting(_) => each_delete_reason(|reason| {
             Event::WorkspaceDeleted(WorkspaceDeleted { workspace: workspace(1), reason })
         }),
-        Event::WorkspaceDeleted(_) => exec_requested(),
+        Event::WorkspaceDeleted(_) => workspace_labeled(),
+        Event::WorkspaceLabeled(_) => exec_requested(),
         Event::ExecRequested(_) => {
             let (workspace, exec) = (workspace(1), ExecNumber(1));
             vec![Event::ExecStarted(ExecStarted { workspace, exec, guest_pid: 77 })]
@@ -213,6 +215,16 @@ fn workspace_created() -> Vec<Event> {
                 allow_host_compat: false,
             };
             Event::WorkspaceCreated(WorkspaceCreated { workspace: workspace(1), kind, lifetime, spec })
+        })
+        .collect()
+}
+
+fn workspace_labeled() -> Vec<Event> {
+    let labels = [("a".to_owned(), text()), ("b.c-d".to_owned(), String::new())];
+    [(None, labels.into()), (Some("web_1".to_owned()), BTreeMap::new())]
+        .into_iter()
+        .map(|(name, labels)| {
+            Event::WorkspaceLabeled(WorkspaceLabeled { workspace: workspace(1), name, labels })
         })
         .collect()
 }

@@ -33,6 +33,7 @@ pub fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection>
         Command::CreateWorkspace { workspace, kind, lifetime, spec } => {
             workspace::create(state, *workspace, *kind, *lifetime, spec)
         }
+        Command::OpenWorkspace { workspace, spec, tags } => workspace::open(state, *workspace, spec, tags),
         Command::Run { workspace, spec, command, timeout_ms } => {
             workspace::run(state, *workspace, spec, command, *timeout_ms)
         }

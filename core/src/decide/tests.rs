@@ -1,5 +1,6 @@
 //! Rules by given / when / then.
 
+use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,6 +14,7 @@ use crate::event::{
 use crate::ids::{ExecNumber, Seq, Timestamp, WorkspaceId};
 use crate::rejection::Rejection;
 use crate::state::State;
+use crate::tags::Tags;
 use crate::{Action, Command, evolve, react};
 
 const ID: WorkspaceId = WorkspaceId::from_bytes([1; 6]);
@@ -273,4 +275,74 @@ fn exec_numbers_go_on_after_a_restart_of_the_guest() {
     let (state, _) = given(&commands);
     let events = decide(&state, &request(ID)).unwrap();
     assert!(matches!(&events[..], [Event::ExecRequested(ExecRequested { exec: ExecNumber(2), .. })]));
+}
+
+fn open(id: WorkspaceId, name: Option<&str>) -> Command {
+    let tags = Tags { name: name.map(str::to_string), labels: BTreeMap::new() };
+    Command::OpenWorkspace { workspace: id, spec: spec(), tags }
+}
+
+#[test]
+fn workspace_is_opened_as_a_whole() {
+    assert_eq!(when(&[], &open(ID, None)), Ok(vec!["workspace_created", "workspace_starting"]));
+    assert_eq!(
+        when(&[], &open(ID, Some("web"))),
+        Ok(vec!["workspace_created", "workspace_labeled", "workspace_starting"])
+    );
+    let full: Vec<_> = (0..4).map(|index| open(WorkspaceId::from_bytes([index + 10; 6]), None)).collect();
+    assert!(matches!(when(&full, &open(ID, None)), Err(Rejection::LimitReached { .. })));
+}
+
+#[test]
+fn workspace_that_does_not_boot_when_it_is_created_is_deleted() {
+    let failed = Command::RecordStartFailed(WorkspaceStartFailed { workspace: ID, reason: "no".to_string() });
+    assert_eq!(when(&[open(ID, None)], &failed), Ok(vec!["workspace_start_failed", "workspace_deleting"]));
+    let again = [open(ID, None), started(ID), guest_died(ID), Command::StartWorkspace { workspace: ID }];
+    assert_eq!(when(&again, &failed), Ok(vec!["workspace_start_failed"]), "its files are kept");
+}
+
+#[test]
+fn name_belongs_to_one_workspace_at_a_time() {
+    let first = open(ID, Some("web"));
+    assert!(matches!(
+        when(&[first.clone()], &open(OTHER, Some("web"))),
+        Err(Rejection::NameTaken { workspace: ID, .. })
+    ));
+    let delete = Command::DeleteWorkspace { workspace: ID, reason: DeleteReason::Explicit };
+    let deleted = [first, delete, Command::RecordDeleted { workspace: ID }];
+    assert!(when(&deleted, &open(OTHER, Some("web"))).is_ok());
+}
+
+#[test]
+fn names_and_labels_can_stand_in_paths_and_lines() {
+    for name in ["", ".", "..", "a/b", "-x", "a b", "ä", "x\n", &"x".repeat(65)] {
+        assert!(
+            matches!(when(&[], &open(ID, Some(name))), Err(Rejection::InvalidText { field: "name", .. })),
+            "{name:?}"
+        );
+    }
+    let labeled = |key: &str, value: &str| {
+        let labels = BTreeMap::from([(key.to_string(), value.to_string())]);
+        Command::OpenWorkspace { workspace: ID, spec: spec(), tags: Tags { name: None, labels } }
+    };
+    assert!(when(&[], &labeled("team.a", "any text, also ünïcode")).is_ok());
+    for (key, value) in [("a b", ""), ("", "x"), ("a", "\u{1b}[2J"), ("a", &"x".repeat(257))] {
+        assert!(matches!(when(&[], &labeled(key, value)), Err(Rejection::InvalidText { .. })), "{key:?}");
+    }
+}
+
+#[test]
+fn last_exec_is_the_one_that_exited_last() {
+    let commands = [open(ID, None), started(ID), request(ID), request(ID), exited(ID, 2), exited(ID, 1)];
+    let (state, _) = given(&commands);
+    let workspace = state.workspace(ID).unwrap();
+    assert_eq!(workspace.last_exec.as_ref().map(|exec| exec.number), Some(ExecNumber(1)));
+    assert_eq!(workspace.exec_count, 2);
+    let (state, _) = given(&[&commands[..], &[request(ID), guest_died(ID)]].concat());
+    let workspace = state.workspace(ID).unwrap();
+    assert_eq!(
+        workspace.last_exec.as_ref().map(|exec| exec.number),
+        Some(ExecNumber(1)),
+        "a lost one has no result"
+    );
 }

@@ -6,13 +6,14 @@ use alloc::vec::Vec;
 
 use crate::event::{
     DeleteReason, Event, ExecFailed, ExecLost, ExecRequested, Lifetime, StopReason, WorkspaceCreated,
-    WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed,
-    WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
+    WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
+    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 use crate::ids::{ExecNumber, WorkspaceId};
 use crate::limits::Limits;
 use crate::rejection::Rejection;
 use crate::state::{Phase, State, Workspace};
+use crate::tags::Tags;
 
 pub(super) fn existing(state: &State, id: WorkspaceId) -> Result<&Workspace, Rejection> {
     state.workspace(id).ok_or(Rejection::UnknownWorkspace { workspace: id })
@@ -44,6 +45,29 @@ pub(super) fn create(
     check_spec(&state.limits, spec)?;
     check_room("workspaces", state.workspaces.len() as u64, 1, u64::from(state.limits.workspaces_max))?;
     Ok(vec![Event::WorkspaceCreated(WorkspaceCreated { workspace, kind, lifetime, spec: spec.clone() })])
+}
+
+pub(super) fn open(
+    state: &State,
+    workspace: WorkspaceId,
+    spec: &WorkspaceSpec,
+    tags: &Tags,
+) -> Result<Vec<Event>, Rejection> {
+    tags.check()?;
+    if let Some(name) = &tags.name
+        && let Some((holder, _)) =
+            state.workspaces.iter().find(|(_, other)| other.name.as_ref() == Some(name))
+    {
+        return Err(Rejection::NameTaken { name: name.clone(), workspace: *holder });
+    }
+    let mut events = create(state, workspace, WorkspaceKind::Workspace, Lifetime::Ttl, spec)?;
+    check_guest_room(state, spec.mem_mib)?;
+    if !tags.is_empty() {
+        let Tags { name, labels } = tags.clone();
+        events.push(Event::WorkspaceLabeled(WorkspaceLabeled { workspace, name, labels }));
+    }
+    events.push(Event::WorkspaceStarting(WorkspaceStarting { workspace, boot: 1 }));
+    Ok(events)
 }
 
 fn check_spec(limits: &Limits, spec: &WorkspaceSpec) -> Result<(), Rejection> {
@@ -121,6 +145,11 @@ pub(super) fn start_failed(state: &State, fact: &WorkspaceStartFailed) -> Result
         Event::ExecFailed(ExecFailed { workspace: fact.workspace, exec: *exec, reason: fact.reason.clone() })
     }));
     events.extend(delete_with_client(fact.workspace, workspace));
+    // Creating a workspace includes its first boot: it exists as a whole or not at all.
+    if workspace.kind == WorkspaceKind::Workspace && workspace.boots == 1 {
+        let reason = DeleteReason::RunError;
+        events.push(Event::WorkspaceDeleting(WorkspaceDeleting { workspace: fact.workspace, reason }));
+    }
     Ok(events)
 }
 
