@@ -40,9 +40,11 @@ impl From<Rejection> for ApiError {
             Rejection::UnknownWorkspace { .. } => ErrorCode::UnknownWorkspace,
             Rejection::UnknownExec { .. } => ErrorCode::UnknownExec,
             Rejection::OutOfRange { .. }
+            | Rejection::InvalidText { .. }
             | Rejection::EmptyCommand
             | Rejection::NulInCommand
             | Rejection::CommandTooLong { .. } => ErrorCode::InvalidArgument,
+            Rejection::NameTaken { .. } => ErrorCode::NameTaken,
             Rejection::WrongPhase { .. } => ErrorCode::InvalidState,
             Rejection::LimitReached { .. } => ErrorCode::LimitReached,
             // Both are about ids and facts that only the daemon makes up.
@@ -88,6 +90,8 @@ codes! {
     UnknownExec = "unknown_exec",
     /// More than one VM or workspace begins so.
     AmbiguousId = "ambiguous_id",
+    /// Another workspace has the name.
+    NameTaken = "name_taken",
     /// The VM or workspace is in a state in which this is not possible.
     InvalidState = "invalid_state",
     /// Its time to live was over, so it was deleted.

@@ -52,14 +52,17 @@ pub use request::{
     DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
     EnvPruneRequest, EnvPullRequest, LogRequest, Resume, RunRequest, VmCreateRequest, VmDeleteRequest,
     VmExecRequest, VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest, VmStatusRequest,
-    VmStopRequest,
+    VmStopRequest, WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest,
+    WorkspaceListRequest, WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest,
+    WorkspaceStopRequest,
 };
 pub use request_id::{RequestIdError, new_request_id, parse_request_id};
 pub use response::{
-    BackendReport, Capabilities, Cleanup, ConnectedNetwork, DaemonStatus, DaemonStopped, DeleteResult,
-    DoctorReport, EnvList, EnvObject, EventActor, KvmReport, LogEnd, LogEvent, NetworkInfo, NetworkingReport,
-    NoNetwork, PruneResult, PullResult, ReapResult, RunOutcome, RunResult, RuntimeReport, ToolReport,
-    VmObject,
+    BackendReport, Capabilities, Cleanup, CommandRecord, ConnectedNetwork, DaemonStatus, DaemonStopped,
+    DeleteResult, DoctorReport, EnvList, EnvObject, EventActor, ExecOutcome, ExecResult, KvmReport,
+    LastCommand, LogEnd, LogEntry, LogEvent, NetworkInfo, NetworkingReport, NoNetwork, OutputText,
+    PruneResult, PullResult, ReapResult, RunOutcome, RunResult, RuntimeReport, ToolReport, VmObject,
+    WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd, WorkspaceObject, WorkspaceSeed,
 };
-pub use run::{CancelToken, Run, RunEvent};
+pub use run::{CancelToken, Followed, Run, RunEvent};
 pub use signal::signal_name;

@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
 use crate::operation::{Request, Response};
-use crate::response::LogEvent;
+use crate::response::{CommandRecord, LogEvent};
 
 /// Version of everything that goes over the socket. Client and daemon must agree on it.
 ///
 /// The frames, [`Hello`] and the refusal of it stay as they are in all versions: a client can always find out with whom it
 /// cannot talk.
-pub const API_VERSION: u32 = 1;
+pub const API_VERSION: u32 = 2;
 
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +74,8 @@ pub enum Progress {
     Pull(PullProgress),
     /// A command is about to run.
     Run(RunProgress),
+    /// A command that ended; its output follows.
+    Record(CommandRecord),
 }
 
 /// How far the installation of an environment has come.

@@ -7,10 +7,13 @@ use crate::request::{
     DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
     EnvPruneRequest, EnvPullRequest, LogRequest, RunRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest,
     VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest,
+    WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest,
+    WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,
 };
 use crate::response::{
-    DaemonStatus, DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject, LogEnd, NetworkInfo,
-    PruneResult, PullResult, ReapResult, RunOutcome, VmObject,
+    DaemonStatus, DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject, ExecOutcome, LogEnd,
+    NetworkInfo, PruneResult, PullResult, ReapResult, RunOutcome, VmObject, WorkspaceDeleteResult,
+    WorkspaceList, WorkspaceLogsEnd, WorkspaceObject,
 };
 
 /// A request whose response has a known type.
@@ -84,8 +87,24 @@ operations! {
     VmStatus(VmStatusRequest) -> VmObject,
     /// Tells about the network of a VM.
     VmNetworkInfo(VmNetworkInfoRequest) -> NetworkInfo,
-    /// Deletes all VMs whose time to live is over.
+    /// Deletes all VMs and workspaces whose time to live is over.
     VmReapExpired(VmReapExpiredRequest) -> ReapResult,
+    /// Creates a workspace and starts it; sends progress.
+    WorkspaceCreate(WorkspaceCreateRequest) -> WorkspaceObject,
+    /// Lists all workspaces.
+    WorkspaceList(WorkspaceListRequest) -> WorkspaceList,
+    /// Tells about a workspace.
+    WorkspaceStatus(WorkspaceStatusRequest) -> WorkspaceObject,
+    /// Runs one command in a started workspace; sends output.
+    WorkspaceExec(WorkspaceExecRequest) -> ExecOutcome,
+    /// Sends the commands that ended in a workspace, each followed by its output.
+    WorkspaceLogs(WorkspaceLogsRequest) -> WorkspaceLogsEnd,
+    /// Boots a stopped workspace.
+    WorkspaceStart(WorkspaceStartRequest) -> WorkspaceObject,
+    /// Stops a workspace.
+    WorkspaceStop(WorkspaceStopRequest) -> WorkspaceObject,
+    /// Deletes a workspace.
+    WorkspaceDelete(WorkspaceDeleteRequest) -> WorkspaceDeleteResult,
     /// Sends the events of the log.
     Log(LogRequest) -> LogEnd,
     /// Tells what this host can do.

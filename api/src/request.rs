@@ -1,11 +1,18 @@
 //! Requests. The documentation of a field is also its help on the command line and its description in schemas.
 
+mod workspace;
+
 use pyro_core::RequestId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "clap")]
 use crate::request_id::parse_request_id;
+
+pub use workspace::{
+    WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest,
+    WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,
+};
 
 const VCPU_COUNT: u32 = 1;
 const MEM_MIB: u64 = 1024;
@@ -243,7 +250,7 @@ pub struct VmNetworkInfoRequest {
     pub vm_id: String,
 }
 
-/// Deletes all VMs whose time to live is over.
+/// Deletes all VMs and workspaces whose time to live is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VmReapExpiredRequest {

@@ -1,6 +1,8 @@
 //! Responses, with exactly the keys of the contract. Keys that `skip_serializing_if` leaves out appear only when they
 //! have something to say.
 
+mod workspace;
+
 use std::collections::BTreeMap;
 
 use pyro_core::Face;
@@ -8,6 +10,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::captured::CapturedStream;
+
+pub use workspace::{
+    CommandRecord, ExecOutcome, ExecResult, LastCommand, LogEntry, WorkspaceDeleteResult, WorkspaceList,
+    WorkspaceLogs, WorkspaceLogsEnd, WorkspaceObject, WorkspaceSeed,
+};
 
 const fn is_false(value: &bool) -> bool {
     !*value
@@ -66,10 +73,6 @@ pub struct RunResult {
     pub environment_version: Option<String>,
     /// The command line that `/bin/sh -lc` got.
     pub command: String,
-    /// Standard output: all of it, or beginning and end.
-    pub stdout: String,
-    /// Standard error: all of it, or beginning and end.
-    pub stderr: String,
     /// Exit code; 128 and the signal's number after a signal, 124 after the timeout.
     pub exit_code: u8,
     /// Run time as measured in the guest, in milliseconds.
@@ -84,6 +87,38 @@ pub struct RunResult {
     /// Present when the timeout ended it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub timed_out: bool,
+    /// What it printed.
+    #[serde(flatten)]
+    pub output: OutputText,
+}
+
+impl RunResult {
+    /// Joins the end of a command with its output.
+    #[must_use]
+    pub fn new(outcome: RunOutcome, stdout: CapturedStream, stderr: CapturedStream) -> Self {
+        Self {
+            vm_id: outcome.vm_id,
+            environment: outcome.environment,
+            environment_version: outcome.environment_version,
+            command: outcome.command,
+            exit_code: outcome.exit_code,
+            duration_ms: outcome.duration_ms,
+            execution_mode: outcome.execution_mode,
+            cleanup: outcome.cleanup,
+            signal: outcome.signal,
+            timed_out: outcome.timed_out,
+            output: OutputText::new(stdout, stderr),
+        }
+    }
+}
+
+/// What a command printed, as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OutputText {
+    /// Standard output: all of it, or beginning and end.
+    pub stdout: String,
+    /// Standard error: all of it, or beginning and end.
+    pub stderr: String,
     /// Present when the middle of standard output is left out.
     #[serde(default, skip_serializing_if = "is_false")]
     pub stdout_truncated: bool,
@@ -104,22 +139,12 @@ pub struct RunResult {
     pub stderr_lossy: bool,
 }
 
-impl RunResult {
-    /// Joins the end of a command with its output.
+impl OutputText {
+    /// Makes text of what was kept of both streams.
     #[must_use]
-    pub fn new(outcome: RunOutcome, stdout: CapturedStream, stderr: CapturedStream) -> Self {
+    pub fn new(stdout: CapturedStream, stderr: CapturedStream) -> Self {
         let (stdout, stderr) = (stdout.into_text(), stderr.into_text());
         Self {
-            vm_id: outcome.vm_id,
-            environment: outcome.environment,
-            environment_version: outcome.environment_version,
-            command: outcome.command,
-            exit_code: outcome.exit_code,
-            duration_ms: outcome.duration_ms,
-            execution_mode: outcome.execution_mode,
-            cleanup: outcome.cleanup,
-            signal: outcome.signal,
-            timed_out: outcome.timed_out,
             stdout_truncated: stdout.truncated,
             stdout_bytes: stdout.truncated.then_some(stdout.len_bytes),
             stdout_lossy: stdout.lossy,
@@ -250,12 +275,15 @@ pub struct DeleteResult {
     pub reason: String,
 }
 
-/// VMs that were deleted because their time to live was over.
+/// VMs and workspaces that were deleted because their time to live was over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReapResult {
-    /// Their ids, sorted.
+    /// Ids of the VMs, sorted.
     pub deleted_vm_ids: Vec<String>,
-    /// How many.
+    /// Ids of the workspaces, sorted; only there when there are some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deleted_workspace_ids: Vec<String>,
+    /// How many of both.
     pub count: u64,
 }
 

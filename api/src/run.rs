@@ -1,17 +1,20 @@
-//! A `run` that survives the daemon: when the connection is lost, it goes on with a new daemon where it was.
+//! A command that is followed through the end of its daemon: when the connection is lost, it goes on with a new daemon
+//! where it was.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use pyro_core::RequestId;
 
 use crate::client::{CallError, Canceler, Client, ClientInfo, Incoming, Start, TransportError, take_reply};
 use crate::error::{ApiError, ErrorCode};
 use crate::frame::Stream;
 use crate::home::Home;
 use crate::message::{Progress, RunProgress};
-use crate::operation::Response;
-use crate::request::{Resume, RunRequest};
+use crate::operation::{Operation, Response};
+use crate::request::{Resume, RunRequest, WorkspaceExecRequest};
 use crate::request_id::new_request_id;
-use crate::response::RunOutcome;
+use crate::response::{ExecOutcome, RunOutcome};
 
 /// Most connections that may be lost in a row: a request that kills every daemon must not do so forever.
 const LOSSES_MAX: u32 = 5;
@@ -63,25 +66,76 @@ impl CancelToken {
     }
 }
 
+/// A request whose output comes as it is printed, and which can be asked for again without running twice.
+pub trait Followed: Operation {
+    /// What makes a repetition harmless.
+    fn request_id(&mut self) -> &mut Option<RequestId>;
+
+    /// What the client has of the output already.
+    fn resume(&mut self) -> &mut Option<Resume>;
+
+    /// Returns the lengths of the whole output.
+    fn output_len(outcome: &Self::Response) -> Resume;
+
+    /// Returns the exit code of the command.
+    fn exit_code(outcome: &Self::Response) -> u8;
+}
+
+impl Followed for RunRequest {
+    fn request_id(&mut self) -> &mut Option<RequestId> {
+        &mut self.request_id
+    }
+
+    fn resume(&mut self) -> &mut Option<Resume> {
+        &mut self.resume
+    }
+
+    fn output_len(outcome: &RunOutcome) -> Resume {
+        Resume { stdout_offset: outcome.stdout_bytes, stderr_offset: outcome.stderr_bytes }
+    }
+
+    fn exit_code(outcome: &RunOutcome) -> u8 {
+        outcome.exit_code
+    }
+}
+
+impl Followed for WorkspaceExecRequest {
+    fn request_id(&mut self) -> &mut Option<RequestId> {
+        &mut self.request_id
+    }
+
+    fn resume(&mut self) -> &mut Option<Resume> {
+        &mut self.resume
+    }
+
+    fn output_len(outcome: &ExecOutcome) -> Resume {
+        Resume { stdout_offset: outcome.stdout_bytes, stderr_offset: outcome.stderr_bytes }
+    }
+
+    fn exit_code(outcome: &ExecOutcome) -> u8 {
+        outcome.exit_code
+    }
+}
+
 /// What happens in a run.
 #[derive(Clone, Debug, PartialEq)]
-pub enum RunEvent {
+pub enum RunEvent<Outcome = RunOutcome> {
     /// It got on. No phase comes twice.
     Progress(Progress),
     /// The command printed something. No byte is lost or comes twice.
     Output(Stream, Vec<u8>),
     /// It has ended, and all of its output has come.
-    Ended(RunOutcome),
+    Ended(Outcome),
 }
 
-/// A command in a VM of its own.
+/// A command that is followed to its end: a `run`, or an exec in a workspace.
 #[derive(Debug)]
-pub struct Run {
+pub struct Run<Asked: Followed = RunRequest> {
     home: Home,
     info: ClientInfo,
     start: Start,
     cancel: CancelToken,
-    request: RunRequest,
+    request: Asked,
     client: Client,
     received: Resume,
     furthest: Phase,
@@ -97,7 +151,7 @@ enum Phase {
     Execute,
 }
 
-impl Run {
+impl<Asked: Followed> Run<Asked> {
     /// Sends the request, with a request id if it has none.
     ///
     /// # Errors
@@ -107,10 +161,10 @@ impl Run {
         home: &Home,
         info: &ClientInfo,
         start: &Start,
-        mut request: RunRequest,
+        mut request: Asked,
         cancel: &CancelToken,
     ) -> Result<Self, CallError> {
-        request.request_id.get_or_insert_with(new_request_id);
+        request.request_id().get_or_insert_with(new_request_id);
         let client = Client::connect(home, info, start)?;
         let mut run = Self {
             home: home.clone(),
@@ -142,7 +196,7 @@ impl Run {
     /// # Errors
     ///
     /// When the run is refused, fails or is canceled, or when no daemon can be reached any more.
-    pub fn next_event(&mut self) -> Result<RunEvent, CallError> {
+    pub fn next_event(&mut self) -> Result<RunEvent<Asked::Response>, CallError> {
         loop {
             let incoming = match self.client.receive() {
                 Err(TransportError::Lost) => {
@@ -166,7 +220,7 @@ impl Run {
                 // It ends in order, and the command goes on: the next daemon takes both over.
                 Incoming::Reply(reply) if is_stopping(&reply) => self.reconnect()?,
                 Incoming::Reply(reply) => {
-                    let outcome = take_reply::<RunRequest>(*reply)?;
+                    let outcome = take_reply::<Asked>(*reply)?;
                     return self.check_complete(&outcome).map(|()| RunEvent::Ended(outcome));
                 }
             }
@@ -192,7 +246,7 @@ impl Run {
             self.client = Client::connect(&self.home, &self.info, &self.start)?;
             // A daemon that does not know a run which had begun has lost its log: it must not begin it again.
             let begun = self.furthest >= Phase::Start || self.received != Resume::default();
-            self.request.resume = begun.then_some(self.received);
+            *self.request.resume() = begun.then_some(self.received);
             match self.submit() {
                 Err(TransportError::Lost) => {}
                 result => return Ok(result?),
@@ -211,6 +265,8 @@ impl Run {
     fn is_news(&mut self, progress: &Progress) -> bool {
         let phase = match progress {
             Progress::Pull(_) => return self.furthest < Phase::Start,
+            // Only requests for records lead to them.
+            Progress::Record(_) => return false,
             Progress::Run(RunProgress::Create { .. }) => Phase::Create,
             Progress::Run(RunProgress::Start { .. }) => Phase::Start,
             Progress::Run(RunProgress::Execute { .. }) => Phase::Execute,
@@ -221,22 +277,23 @@ impl Run {
     }
 
     /// The daemon sends all output before its reply; anything else would be a silent loss.
-    fn check_complete(&self, outcome: &RunOutcome) -> Result<(), CallError> {
-        let Resume { stdout_offset, stderr_offset } = self.received;
-        if (stdout_offset, stderr_offset) == (outcome.stdout_bytes, outcome.stderr_bytes) {
+    fn check_complete(&self, outcome: &Asked::Response) -> Result<(), CallError> {
+        let whole = Asked::output_len(outcome);
+        if self.received == whole {
             return Ok(());
         }
         if self.received == Resume::default() {
-            let message = format!("the request was answered before, with exit code {}", outcome.exit_code);
+            let message = format!("the request was answered before, with exit code {}", Asked::exit_code(outcome));
             let hint = "its output was deleted with its VM; draw a new request id to run the command again";
             return Err(CallError::Failed(ApiError::new(ErrorCode::InvalidState, message).with_hint(hint)));
         }
+        let Resume { stdout_offset, stderr_offset } = self.received;
         Err(CallError::Failed(ApiError::new(
             ErrorCode::Internal,
             format_args!(
                 "output is incomplete: {stdout_offset} of {} bytes of standard output and {stderr_offset} of {} bytes \
                  of standard error came",
-                outcome.stdout_bytes, outcome.stderr_bytes
+                whole.stdout_offset, whole.stderr_offset
             ),
         )))
     }
