@@ -38,6 +38,7 @@ pub(crate) fn data(event: &Event) -> Value {
             json!({ "kind": event.kind, "version": event.version, "len_bytes": event.payload.len() })
         }
         Event::WorkspaceCreated(_)
+        | Event::WorkspaceLabeled(_)
         | Event::WorkspaceStarting(_)
         | Event::WorkspaceStarted(_)
         | Event::WorkspaceStartFailed(_)
@@ -62,6 +63,7 @@ fn workspace_data(event: &Event) -> Value {
             "vcpu_count": event.spec.vcpu_count, "mem_mib": event.spec.mem_mib, "ttl_seconds": event.spec.ttl_seconds,
             "network": event.spec.network, "allow_host_compat": event.spec.allow_host_compat,
         }),
+        Event::WorkspaceLabeled(event) => json!({ "name": event.name, "labels": event.labels }),
         Event::WorkspaceStarting(event) => json!({ "boot": event.boot }),
         Event::WorkspaceStarted(event) => json!({
             "backend": event.backend.as_str(), "accelerator": event.accelerator.as_str(),

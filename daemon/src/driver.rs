@@ -245,7 +245,6 @@ impl Driver {
         if let Err(error) = self.context.outputs.remove_workspace(self.workspace) {
             tracing::error!(workspace = %self.workspace, %error, "failed to remove output files");
         }
-        self.context.streams.forget_workspace(self.workspace);
         self.context.record_quietly(Command::RecordDeleted { workspace: self.workspace }).await;
         Next::End
     }

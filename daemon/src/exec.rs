@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pyro_core::{
     Command, ExecExited, ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Phase, StreamSummary,
-    WorkspaceId,
+    WORKSPACE_PATH, WorkspaceId,
 };
 use pyro_runtime::guest::{ExecSpec, Guest, GuestError, Observation, Operation, Stream as GuestStream};
 use pyro_store::outputs::{OutputError, OutputReader, OutputWriter, Stream};
@@ -166,7 +166,9 @@ impl Pump {
         let Some(exec) = exec else { return Err(GuestError::UnknownOperation { op }) };
         let (command, cwd) = (exec.command.clone(), exec.cwd.clone());
         let timeout = Duration::from_millis(exec.timeout_ms);
-        self.guest.exec(ExecSpec { op, command, cwd, timeout }).await
+        // A workspace begins without a file, so its directory is made by the first command.
+        let create_cwd = cwd.as_deref() == Some(WORKSPACE_PATH);
+        self.guest.exec(ExecSpec { op, command, cwd, create_cwd, timeout }).await
     }
 
     /// Goes on where the output files end.

@@ -4,7 +4,7 @@
 //! even when the workspace is deleted meanwhile.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use pyro_core::{ExecNumber, WorkspaceId};
 use pyro_store::outputs::OutputReader;
@@ -53,23 +53,22 @@ pub(crate) struct LiveExec {
     pub(crate) stderr: LiveStream,
 }
 
-/// All running execs whose output somebody produces or watches.
+/// All execs whose output somebody produces or watches; an entry lives as long as one of them.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    live: Mutex<HashMap<(WorkspaceId, ExecNumber), Arc<LiveExec>>>,
+    live: Mutex<HashMap<(WorkspaceId, ExecNumber), Weak<LiveExec>>>,
 }
 
 impl Streams {
     /// Returns the streams of an exec; producer and watchers may come in any order.
     pub(crate) fn of(&self, workspace: WorkspaceId, exec: ExecNumber) -> Arc<LiveExec> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(LiveExec { stdout: LiveStream::new(), stderr: LiveStream::new() });
-        Arc::clone(live.entry((workspace, exec)).or_insert_with(new))
-    }
-
-    /// Forgets the execs of a workspace; those who hold one can go on reading it.
-    pub(crate) fn forget_workspace(&self, workspace: WorkspaceId) {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.retain(|(of, _), _| *of != workspace);
+        if let Some(known) = live.get(&(workspace, exec)).and_then(Weak::upgrade) {
+            return known;
+        }
+        live.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::new(LiveExec { stdout: LiveStream::new(), stderr: LiveStream::new() });
+        live.insert((workspace, exec), Arc::downgrade(&new));
+        new
     }
 }

@@ -58,8 +58,10 @@ pub struct ExecSpec {
     pub op: u64,
     /// Text for `/bin/sh -lc`.
     pub command: String,
-    /// Absolute path of the working directory, which must exist; `None` leaves it to the guest (`/`).
+    /// Absolute path of the working directory; `None` leaves it to the guest (`/`).
     pub cwd: Option<String>,
+    /// Whether the guest makes that directory when it is missing, or fails then.
+    pub create_cwd: bool,
     /// Time after which the guest ends the command's process tree, counted from its start.
     pub timeout: Duration,
 }
@@ -95,9 +97,9 @@ impl Guest {
     /// [`GuestError::TooLong`] when the request does not fit into a frame, and those of a failed connection. An error
     /// does not tell whether the guest got the request: [`operations`](Self::operations) does.
     pub async fn exec(&self, spec: ExecSpec) -> Result<Operation, GuestError> {
-        let ExecSpec { op, command, cwd, timeout } = spec;
+        let ExecSpec { op, command, cwd, create_cwd, timeout } = spec;
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        let exec = Exec { op, command, cwd, create_cwd: false, env: Vec::new(), timeout_ms };
+        let exec = Exec { op, command, cwd, create_cwd, env: Vec::new(), timeout_ms };
         let connection = self.request(&HostFrame::Exec(exec)).await?;
         Ok(Operation::executed(connection, op, timeout))
     }

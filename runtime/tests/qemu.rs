@@ -53,7 +53,7 @@ fn spec(images: Images, dir: PathBuf) -> BootSpec {
 /// Runs a command to its end and returns how it ended and its standard output.
 async fn run(guest: &Guest, op: u64, command: &str) -> (ExitStatus, Vec<u8>) {
     let timeout = Duration::from_secs(60);
-    let spec = ExecSpec { op, command: command.to_owned(), cwd: None, timeout };
+    let spec = ExecSpec { op, command: command.to_owned(), cwd: None, create_cwd: false, timeout };
     let mut operation = guest.exec(spec).await.unwrap();
     let mut stdout = Vec::new();
     loop {
@@ -209,7 +209,7 @@ async fn a_guest_whose_qemu_was_killed_is_gone_with_its_bridge_after_a_stop() {
     let booted = boot(&spec(images, dir.clone())).await.unwrap();
     let machine = booted.machine;
     let timeout = Duration::from_secs(60);
-    let sleep = ExecSpec { op: 1, command: "sleep 1000".to_owned(), cwd: None, timeout };
+    let sleep = ExecSpec { op: 1, command: "sleep 1000".to_owned(), cwd: None, create_cwd: false, timeout };
     let mut operation = machine.guest().exec(sleep).await.unwrap();
     assert!(matches!(operation.next().await.unwrap(), Observation::Started { .. }));
     machine.process().kill().unwrap();

@@ -6,6 +6,7 @@ mod doctor;
 mod env;
 mod log;
 mod run;
+mod workspace;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ impl Cli {
         let (format, result) = match self.command {
             Command::Env(command) => env::execute(command),
             Command::Run(args) => (Format::from_flag(args.format.json), run::execute(args)),
+            Command::Workspace(command) => workspace::execute(command),
             Command::Demo(args) => (Format::Json, demo::execute(args)),
             Command::Doctor(args) => (Format::from_flag(args.format.json), doctor::execute(args)),
             Command::Log(args) => (Format::from_flag(args.json), log::execute(args)),

@@ -3,9 +3,13 @@
 mod daemon;
 mod doctor;
 mod environments;
+mod history;
+mod life;
 mod log;
 mod run;
 mod vm;
+mod watch;
+mod workspace;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -149,6 +153,28 @@ impl Session {
             Request::VmStatus(request) => self.vm_status(&request).map(Response::VmStatus),
             Request::VmNetworkInfo(request) => self.vm_network_info(&request).map(Response::VmNetworkInfo),
             Request::VmReapExpired(_) => self.vm_reap_expired().await.map(Response::VmReapExpired),
+            Request::WorkspaceCreate(request) => {
+                self.workspace_create(request).await.map(Response::WorkspaceCreate)
+            }
+            Request::WorkspaceList(_) => Ok(Response::WorkspaceList(self.workspace_list())),
+            Request::WorkspaceStatus(request) => {
+                self.workspace_status(&request).map(Response::WorkspaceStatus)
+            }
+            Request::WorkspaceExec(request) => {
+                self.workspace_exec(request).await.map(Response::WorkspaceExec)
+            }
+            Request::WorkspaceLogs(request) => {
+                self.workspace_logs(request).await.map(Response::WorkspaceLogs)
+            }
+            Request::WorkspaceStart(request) => {
+                self.workspace_start(request).await.map(Response::WorkspaceStart)
+            }
+            Request::WorkspaceStop(request) => {
+                self.workspace_stop(request).await.map(Response::WorkspaceStop)
+            }
+            Request::WorkspaceDelete(request) => {
+                self.workspace_delete(request).await.map(Response::WorkspaceDelete)
+            }
             Request::Log(request) => self.log(request).await.map(Response::Log),
             Request::Doctor(request) => self.doctor(request).await.map(Response::Doctor),
             Request::DaemonStatus(_) => Ok(Response::DaemonStatus(self.daemon_status())),

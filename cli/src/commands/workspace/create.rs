@@ -1,0 +1,20 @@
+//! `pyro workspace create`
+
+use std::process::ExitCode;
+
+use super::status::object_text;
+use crate::arguments::WorkspaceCreateArgs;
+use crate::commands::print;
+use crate::exit::{Failure, Format};
+use crate::pull_view::call_with_pull;
+use crate::sanitize;
+
+pub(crate) fn execute(args: WorkspaceCreateArgs) -> Result<ExitCode, Failure> {
+    let WorkspaceCreateArgs { mut request, labels, id_only, format } = args;
+    request.labels = labels.into_iter().collect();
+    let format = Format::from_flag(format.json);
+    let object = call_with_pull(request, format)?;
+    print(&object, format, |object| {
+        if id_only { format!("{}\n", sanitize::line(&object.workspace_id)) } else { object_text(object) }
+    })
+}

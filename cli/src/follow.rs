@@ -1,0 +1,82 @@
+//! A command in a guest, followed to its end.
+
+use pyro_api::{CapturedStream, Followed, Progress, Run, RunEvent, Stream};
+
+use crate::exit::Failure;
+use crate::interrupts::Interrupts;
+use crate::quoting;
+use crate::session::Session;
+
+/// Returns the words as one command line; a single empty word is no command at all.
+pub(crate) fn command_line(words: &[String]) -> String {
+    match words {
+        [word] if word.is_empty() => String::new(),
+        _ => quoting::join(words.iter().map(String::as_str)),
+    }
+}
+
+/// Follows a command and keeps what it prints, for a JSON result.
+pub(crate) fn capture<Asked: Followed>(
+    request: Asked,
+) -> Result<(Asked::Response, CapturedStream, CapturedStream), Failure> {
+    let (mut stdout, mut stderr) = (CapturedStream::new(), CapturedStream::new());
+    let outcome = follow(request, &mut |event| {
+        match event {
+            Shown::Output(Stream::Stdout, bytes) => stdout.push(&bytes),
+            Shown::Output(Stream::Stderr, bytes) => stderr.push(&bytes),
+            Shown::Progress(_) => {}
+        }
+        Ok(())
+    })?;
+    Ok((outcome, stdout, stderr))
+}
+
+/// What happens before the end.
+pub(crate) enum Shown {
+    Progress(Progress),
+    Output(Stream, Vec<u8>),
+}
+
+/// Follows to the end. An error of `show` closes the connection, and the daemon knows what that means for the command.
+pub(crate) fn follow<Asked: Followed>(
+    request: Asked,
+    show: &mut dyn FnMut(Shown) -> Result<(), Failure>,
+) -> Result<Asked::Response, Failure> {
+    let interrupts = Interrupts::take_over()?;
+    let session = Session::starting()?;
+    let result = drive(&session, request, &interrupts, show);
+    match (interrupts.first(), result) {
+        // Also when the command ended by itself meanwhile: whoever interrupts wants to see that it worked.
+        (Some(signal), _) => Err(Failure::Interrupted(signal)),
+        (None, result) => result,
+    }
+}
+
+fn drive<Asked: Followed>(
+    session: &Session,
+    request: Asked,
+    interrupts: &Interrupts,
+    show: &mut dyn FnMut(Shown) -> Result<(), Failure>,
+) -> Result<Asked::Response, Failure> {
+    let mut run = Run::start(&session.home, &session.info, &session.start, request, interrupts.token())?;
+    loop {
+        match run.next_event()? {
+            RunEvent::Progress(progress) => show(Shown::Progress(progress))?,
+            RunEvent::Output(stream, bytes) => show(Shown::Output(stream, bytes))?,
+            RunEvent::Ended(outcome) => return Ok(outcome),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_word_alone_is_no_command() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(command_line(&words(&[""])), "");
+        assert_eq!(command_line(&words(&["", ""])), "'' ''");
+        assert_eq!(command_line(&words(&["sh", "-lc", "a && b"])), "sh -lc 'a && b'");
+    }
+}

@@ -1,0 +1,252 @@
+//! One command, watched by its client until it is over.
+
+use std::sync::Arc;
+
+use pyro_api::{ApiError, ClientMessage, ErrorCode, OUTPUT_LEN_MAX, Progress, Resume, RunProgress, Stream};
+use pyro_core::{
+    Command, DeleteReason, Envelope, Event, ExecExited, ExecNumber, ExecutionMode, Seq, WorkspaceId,
+};
+use pyro_store::outputs::Stream as StoredStream;
+use tokio::sync::watch;
+
+use super::{Failure, Session, error_of};
+use crate::context::Context;
+use crate::follower::Follower;
+use crate::streams::{LiveExec, LiveStream};
+
+impl Session {
+    /// Streams output and progress until what is watched is over.
+    pub(super) async fn watch(&mut self, mut watch: Watch) -> Result<Watch, Failure> {
+        loop {
+            tokio::select! {
+                biased;
+                message = self.peer.next() => match message {
+                    Some(Ok(ClientMessage::Cancel)) => watch.cancel().await,
+                    Some(Ok(ClientMessage::Hello(_) | ClientMessage::Request(_))) => {}
+                    Some(Err(error)) => return Err(Failure::Gone(error.into())),
+                    None => return Err(Failure::Gone(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())),
+                },
+                () = watch.stdout.grown() => self.send_output(Stream::Stdout, &mut watch.stdout).await?,
+                () = watch.stderr.grown() => self.send_output(Stream::Stderr, &mut watch.stderr).await?,
+                envelope = watch.follower.next() => {
+                    let envelope = envelope.map_err(|error| ApiError::new(ErrorCode::LogCorrupt, error))?;
+                    let Some(envelope) = envelope else { return Err(error_of(crate::engine::Refusal::Stopping).into()) };
+                    if let Some(progress) = watch.see(&envelope) {
+                        self.peer.progress(progress).await?;
+                    }
+                    if watch.is_over() {
+                        self.drain(&mut watch).await?;
+                        return Ok(watch);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what is left of the output, once the exec has ended.
+    async fn drain(&mut self, watch: &mut Watch) -> Result<(), Failure> {
+        while watch.stdout.has_more() {
+            self.send_output(Stream::Stdout, &mut watch.stdout).await?;
+        }
+        while watch.stderr.has_more() {
+            self.send_output(Stream::Stderr, &mut watch.stderr).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_output(&mut self, stream: Stream, tail: &mut Tail) -> Result<(), Failure> {
+        let bytes = tail.read().map_err(|error| ApiError::new(ErrorCode::StorageFailed, error))?;
+        Ok(self.peer.output(stream, &bytes).await?)
+    }
+}
+
+/// What goes with the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Its VM: the watch ends when that is deleted, and whoever cancels deletes it.
+    Vm,
+    /// Nothing: the workspace stays, and whoever cancels ends the command.
+    Exec,
+}
+
+/// What a session knows of the exec that it watches.
+pub(super) struct Watch {
+    context: Arc<Context>,
+    scope: Scope,
+    pub(super) workspace: WorkspaceId,
+    pub(super) exec: ExecNumber,
+    follower: Follower,
+    stdout: Tail,
+    stderr: Tail,
+    pub(super) environment: Option<(String, String)>,
+    pub(super) command: String,
+    pub(super) execution_mode: ExecutionMode,
+    pub(super) deleted: Option<DeleteReason>,
+    end: Option<End>,
+    boot_failure: Option<String>,
+}
+
+enum End {
+    Exited(ExecExited),
+    Failed(String),
+    Lost(String),
+}
+
+impl Watch {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        scope: Scope,
+        workspace: WorkspaceId,
+        exec: ExecNumber,
+        first: Seq,
+        resume: Option<Resume>,
+    ) -> Self {
+        let live = context.streams.of(workspace, exec);
+        catch_up(context, workspace, exec, &live);
+        let Resume { stdout_offset, stderr_offset } = resume.unwrap_or_default();
+        let state = context.engine.state();
+        let known = state.workspace(workspace);
+        let environment =
+            known.map(|known| (known.spec.environment.to_string(), known.spec.environment_version.clone()));
+        let guest = known.and_then(|known| known.guest.as_ref());
+        Self {
+            context: Arc::clone(context),
+            scope,
+            workspace,
+            exec,
+            follower: context.engine.follow(first),
+            stdout: Tail::new(&live, |live| &live.stdout, stdout_offset),
+            stderr: Tail::new(&live, |live| &live.stderr, stderr_offset),
+            environment,
+            command: String::new(),
+            execution_mode: guest.map_or(ExecutionMode::Pending, |guest| guest.backend.execution_mode()),
+            deleted: None,
+            end: None,
+            boot_failure: None,
+        }
+    }
+
+    /// Takes note of an event and returns what to tell the client.
+    fn see(&mut self, envelope: &Envelope) -> Option<Progress> {
+        if envelope.event.workspace() != Some(self.workspace) {
+            return None;
+        }
+        match &envelope.event {
+            Event::WorkspaceCreated(event) => {
+                self.environment =
+                    Some((event.spec.environment.to_string(), event.spec.environment_version.clone()));
+            }
+            Event::WorkspaceStarted(event) => {
+                self.execution_mode = event.backend.execution_mode();
+                return (self.scope == Scope::Vm)
+                    .then(|| Progress::Run(RunProgress::Execute { vm_id: self.workspace.to_string() }));
+            }
+            Event::WorkspaceStartFailed(event) => self.boot_failure = Some(event.reason.clone()),
+            Event::WorkspaceDeleted(event) => self.deleted = Some(event.reason),
+            Event::ExecRequested(event) if event.exec == self.exec => self.command.clone_from(&event.command),
+            Event::ExecExited(event) if event.exec == self.exec => {
+                self.end = Some(End::Exited(event.clone()))
+            }
+            Event::ExecFailed(event) if event.exec == self.exec => {
+                self.end = Some(End::Failed(event.reason.clone()))
+            }
+            Event::ExecLost(event) if event.exec == self.exec => {
+                self.end = Some(End::Lost(event.reason.clone()))
+            }
+            _ => {}
+        }
+        None
+    }
+
+    const fn is_over(&self) -> bool {
+        match self.scope {
+            Scope::Vm => self.deleted.is_some(),
+            Scope::Exec => self.end.is_some() || self.deleted.is_some(),
+        }
+    }
+
+    /// The client does not want to wait any longer.
+    async fn cancel(&self) {
+        let workspace = self.workspace;
+        let wish = match self.scope {
+            Scope::Vm => Command::DeleteWorkspace { workspace, reason: DeleteReason::ClientGone },
+            Scope::Exec => Command::CancelExec { workspace, exec: self.exec },
+        };
+        self.context.record_quietly(wish).await;
+    }
+
+    /// Takes out how the command exited, or says why it did not.
+    pub(super) fn take_exit(&mut self) -> Result<ExecExited, ApiError> {
+        match self.end.take() {
+            Some(End::Exited(exited)) => Ok(exited),
+            Some(End::Failed(reason)) => {
+                let (code, reason) = match self.boot_failure.take() {
+                    Some(reason) => (ErrorCode::GuestUnavailable, reason),
+                    None => (ErrorCode::ExecFailed, reason),
+                };
+                Err(ApiError::new(code, reason))
+            }
+            Some(End::Lost(reason)) => {
+                let error = ApiError::new(ErrorCode::ExecLost, format!("the command is lost: {reason}"));
+                Err(error.with_hint("`pyro log` shows what was seen; the command may have had effects"))
+            }
+            None => {
+                let message = "the guest is gone without a word about its command";
+                Err(ApiError::new(ErrorCode::Internal, message))
+            }
+        }
+    }
+}
+
+/// Shows what an earlier daemon stored of the output. Nobody else would, once the exec has ended.
+fn catch_up(context: &Context, workspace: WorkspaceId, exec: ExecNumber, live: &LiveExec) {
+    for (stream, live) in [(StoredStream::Stdout, &live.stdout), (StoredStream::Stderr, &live.stderr)] {
+        let opened =
+            context.outputs.read(workspace, exec, stream).and_then(|file| Ok((file.len_bytes()?, file)));
+        match opened {
+            Ok((0, _)) => {}
+            Ok((len, file)) => {
+                live.set_file(file);
+                live.grow_to(len);
+            }
+            Err(error) => tracing::warn!(%workspace, %exec, %error, "stored output cannot be read"),
+        }
+    }
+}
+
+/// The end of an output file, as far as this session has sent it.
+struct Tail {
+    live: Arc<LiveExec>,
+    pick: fn(&LiveExec) -> &LiveStream,
+    len: watch::Receiver<u64>,
+    sent: u64,
+    buffer: Vec<u8>,
+}
+
+impl Tail {
+    fn new(live: &Arc<LiveExec>, pick: fn(&LiveExec) -> &LiveStream, sent: u64) -> Self {
+        let len = pick(live).watch();
+        Self { live: Arc::clone(live), pick, len, sent, buffer: Vec::new() }
+    }
+
+    fn has_more(&self) -> bool {
+        *self.len.borrow() > self.sent
+    }
+
+    /// Returns when there is something to send. Cancel safe.
+    async fn grown(&mut self) {
+        let sent = self.sent;
+        if self.len.wait_for(|len| *len > sent).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Returns the next piece; an empty one when there is none.
+    fn read(&mut self) -> Result<Vec<u8>, pyro_store::outputs::OutputError> {
+        let Some(file) = (self.pick)(&self.live).file() else { return Ok(Vec::new()) };
+        self.buffer.resize(OUTPUT_LEN_MAX, 0);
+        let read = file.read_at(&mut self.buffer, self.sent)?;
+        self.sent += read as u64;
+        Ok(self.buffer[..read].to_vec())
+    }
+}

@@ -1,0 +1,259 @@
+//! The `workspace_*` operations.
+
+use std::sync::Arc;
+
+use pyro_api::{
+    ApiError, ClientMessage, ErrorCode, ExecOutcome, LastCommand, WorkspaceCreateRequest,
+    WorkspaceDeleteRequest, WorkspaceDeleteResult, WorkspaceExecRequest, WorkspaceList, WorkspaceObject,
+    WorkspaceSeed, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest, signal_name,
+};
+use pyro_core::{
+    Command, DeleteReason, EndedExec, Event, ExecutionMode, ExitStatus, Seq, Tags, WORKSPACE_PATH, Workspace,
+    WorkspaceId, WorkspaceKind, WorkspaceSpec,
+};
+
+use super::environments::environment_name;
+use super::life::{execution_mode, gone, metadata, until};
+use super::run::{reused, signal_of, version_of};
+use super::watch::{Scope, Watch};
+use super::{Failure, Session};
+use crate::clock;
+use crate::engine::Outcome;
+
+const KIND: WorkspaceKind = WorkspaceKind::Workspace;
+
+impl Session {
+    pub(super) async fn workspace_create(
+        &mut self,
+        request: WorkspaceCreateRequest,
+    ) -> Result<WorkspaceObject, Failure> {
+        let name = environment_name(&request.environment)?;
+        let request_id = request.request_id.unwrap_or_else(pyro_api::new_request_id);
+        let spec = WorkspaceSpec {
+            environment_version: version_of(&request.environment),
+            environment: name.clone(),
+            vcpu_count: request.vcpu_count,
+            mem_mib: request.mem_mib,
+            ttl_seconds: request.ttl_seconds,
+            network: request.network,
+            allow_host_compat: request.allow_host_compat,
+        };
+        let tags = Tags { name: request.name, labels: request.labels };
+        let wish = |workspace| Command::OpenWorkspace { workspace, spec: spec.clone(), tags: tags.clone() };
+        // A request that is known goes on, whatever has become of the environment.
+        if !self.is_known(request_id) {
+            self.check_new(&wish)?;
+            self.installed(&name).await?;
+        }
+        let outcome = self.submit_new(request_id, wish).await?;
+        let opened = outcome.envelopes().iter().find_map(|envelope| match &envelope.event {
+            Event::WorkspaceCreated(event) if event.kind == KIND => Some((event.workspace, envelope.seq)),
+            _ => None,
+        });
+        let (workspace, first) = opened.ok_or_else(reused)?;
+        // The one who repeats a request has not created anything, and takes nothing along.
+        let own = matches!(outcome, Outcome::Done(_));
+        self.booted(workspace, first, own).await?;
+        self.workspace_object(workspace)
+    }
+
+    /// Refuses before a long pull what would be refused after it.
+    fn check_new(&self, wish: &impl Fn(WorkspaceId) -> Command) -> Result<(), Failure> {
+        let wish = wish(super::run::draw_id());
+        pyro_core::decide(&self.context.engine.state(), &wish).map_err(ApiError::from)?;
+        self.check_space()
+    }
+
+    /// Waits for the first boot. A client that goes meanwhile never learns the id: its workspace goes as well.
+    async fn booted(&mut self, workspace: WorkspaceId, first: Seq, own: bool) -> Result<(), Failure> {
+        let context = Arc::clone(&self.context);
+        let booted = until(&context.engine, workspace, first, |event| match event {
+            Event::WorkspaceStarted(_) => Some(Ok(None)),
+            Event::WorkspaceStartFailed(event) => Some(Ok(Some(event.reason.clone()))),
+            Event::WorkspaceDeleted(_) => Some(Err(gone(workspace, KIND))),
+            _ => None,
+        });
+        let mut booted = Box::pin(booted);
+        let failure = loop {
+            tokio::select! {
+                biased;
+                booted = &mut booted => break booted?,
+                message = self.peer.next(), if own => match message {
+                    Some(Ok(ClientMessage::Hello(_) | ClientMessage::Request(_))) => {}
+                    Some(Ok(ClientMessage::Cancel)) => {
+                        self.abandon(workspace).await;
+                        self.until_deleted(workspace, first).await?;
+                        return Err(ApiError::new(ErrorCode::Canceled, "canceled; the workspace is deleted").into());
+                    }
+                    Some(Err(error)) => {
+                        self.abandon(workspace).await;
+                        return Err(Failure::Gone(error.into()));
+                    }
+                    None => {
+                        self.abandon(workspace).await;
+                        return Err(Failure::Gone(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()));
+                    }
+                },
+            }
+        };
+        match failure {
+            None => Ok(()),
+            Some(reason) => {
+                self.until_deleted(workspace, first).await?;
+                Err(ApiError::new(ErrorCode::GuestUnavailable, reason).into())
+            }
+        }
+    }
+
+    async fn abandon(&self, workspace: WorkspaceId) {
+        let wish = Command::DeleteWorkspace { workspace, reason: DeleteReason::ClientGone };
+        self.context.record_quietly(wish).await;
+    }
+
+    pub(super) fn workspace_list(&self) -> WorkspaceList {
+        let state = self.context.engine.state();
+        let mut own: Vec<_> =
+            state.workspaces.iter().filter(|(_, workspace)| workspace.kind == KIND).collect();
+        own.sort_by_key(|(id, workspace)| (workspace.created_at, **id));
+        let workspaces: Vec<_> = own.into_iter().map(|(id, workspace)| self.object(*id, workspace)).collect();
+        WorkspaceList { count: workspaces.len() as u64, workspaces }
+    }
+
+    pub(super) fn workspace_status(
+        &self,
+        request: &WorkspaceStatusRequest,
+    ) -> Result<WorkspaceObject, Failure> {
+        let workspace = self.find(&request.workspace_id, KIND)?;
+        self.workspace_object(workspace)
+    }
+
+    pub(super) async fn workspace_exec(
+        &mut self,
+        request: WorkspaceExecRequest,
+    ) -> Result<ExecOutcome, Failure> {
+        let workspace = self.find(&request.workspace_id, KIND)?;
+        let wish = Command::RequestExec {
+            workspace,
+            command: request.command.clone(),
+            cwd: Some(WORKSPACE_PATH.to_owned()),
+            timeout_ms: request.timeout_seconds.saturating_mul(1000),
+        };
+        let requested = self.submit_exec(wish, &request.command, request.request_id).await;
+        let (workspace, exec, first) = requested.map_err(|failure| match failure {
+            Failure::Told(error) if error.code == ErrorCode::InvalidState => {
+                let hint = "`pyro workspace start` boots one that is stopped; its files are as they were";
+                Failure::Told(error.with_hint(hint))
+            }
+            failure => failure,
+        })?;
+        let watched = Watch::new(&self.context, Scope::Exec, workspace, exec, first, request.resume);
+        Ok(exec_outcome(self.watch(watched).await?)?)
+    }
+
+    pub(super) async fn workspace_start(
+        &mut self,
+        request: WorkspaceStartRequest,
+    ) -> Result<WorkspaceObject, Failure> {
+        let workspace = self.find(&request.workspace_id, KIND)?;
+        let state = self.context.engine.state();
+        if let Some(known) = state.workspace(workspace) {
+            self.installed(&known.spec.environment).await?;
+        }
+        self.start(workspace, KIND, request.request_id).await?;
+        self.workspace_object(workspace)
+    }
+
+    pub(super) async fn workspace_stop(
+        &self,
+        request: WorkspaceStopRequest,
+    ) -> Result<WorkspaceObject, Failure> {
+        let workspace = self.find(&request.workspace_id, KIND)?;
+        self.stop(workspace, KIND, request.request_id).await?;
+        self.workspace_object(workspace)
+    }
+
+    pub(super) async fn workspace_delete(
+        &self,
+        request: WorkspaceDeleteRequest,
+    ) -> Result<WorkspaceDeleteResult, Failure> {
+        let workspace = self.find(&request.workspace_id, KIND)?;
+        let reason = self.delete(workspace, request.request_id).await?.as_str().to_owned();
+        Ok(WorkspaceDeleteResult { workspace_id: workspace.to_string(), deleted: true, reason })
+    }
+
+    fn workspace_object(&self, id: WorkspaceId) -> Result<WorkspaceObject, Failure> {
+        let state = self.context.engine.state();
+        let workspace = state.workspace(id).ok_or_else(|| gone(id, KIND))?;
+        Ok(self.object(id, workspace))
+    }
+
+    fn object(&self, id: WorkspaceId, workspace: &Workspace) -> WorkspaceObject {
+        let spec = &workspace.spec;
+        let mut metadata = metadata(workspace);
+        metadata.insert("workspace_path".to_owned(), WORKSPACE_PATH.to_owned());
+        let host_dir = self.context.workspace_dir(id).display().to_string();
+        metadata.insert("workspace_host_dir".to_owned(), host_dir);
+        WorkspaceObject {
+            workspace_id: id.to_string(),
+            environment: spec.environment.to_string(),
+            environment_version: Some(spec.environment_version.clone()),
+            vcpu_count: spec.vcpu_count,
+            mem_mib: spec.mem_mib,
+            ttl_seconds: spec.ttl_seconds,
+            created_at: clock::epoch_seconds(workspace.created_at),
+            expires_at: workspace.expires_at().map(clock::epoch_seconds),
+            state: workspace.phase.as_str().to_owned(),
+            network_enabled: spec.network,
+            allow_host_compat: spec.allow_host_compat,
+            guest_ip: None,
+            tap_name: None,
+            execution_mode: execution_mode(workspace).as_str().to_owned(),
+            workspace_path: WORKSPACE_PATH.to_owned(),
+            workspace_seed: WorkspaceSeed {
+                mode: "empty".to_owned(),
+                seed_path: None,
+                destination: WORKSPACE_PATH.to_owned(),
+                entry_count: 0,
+                bytes_written: 0,
+            },
+            command_count: workspace.exec_count,
+            last_command: workspace.last_exec.as_ref().map(last_command),
+            metadata,
+            name: workspace.name.clone(),
+            labels: workspace.labels.clone(),
+        }
+    }
+}
+
+fn last_command(exec: &EndedExec) -> LastCommand {
+    let mode = exec.backend.map_or(ExecutionMode::Pending, |backend| backend.execution_mode());
+    LastCommand {
+        sequence: exec.number.0,
+        command: exec.command.clone(),
+        cwd: exec.cwd.clone().unwrap_or_else(|| WORKSPACE_PATH.to_owned()),
+        exit_code: exec.status.exit_code(),
+        duration_ms: exec.duration_ms,
+        execution_mode: mode.as_str().to_owned(),
+    }
+}
+
+/// Returns how a command in a workspace ended.
+fn exec_outcome(mut watch: Watch) -> Result<ExecOutcome, ApiError> {
+    let exited = watch.take_exit()?;
+    let (environment, version) = watch.environment.unwrap_or_default();
+    Ok(ExecOutcome {
+        workspace_id: watch.workspace.to_string(),
+        environment,
+        environment_version: Some(version),
+        command: watch.command,
+        sequence: watch.exec.0,
+        cwd: WORKSPACE_PATH.to_owned(),
+        exit_code: exited.status.exit_code(),
+        signal: signal_of(exited.status).map(signal_name),
+        timed_out: exited.status == ExitStatus::TimedOut,
+        duration_ms: exited.duration_ms,
+        execution_mode: watch.execution_mode.as_str().to_owned(),
+        stdout_bytes: exited.stdout.len_bytes,
+        stderr_bytes: exited.stderr.len_bytes,
+    })
+}
