@@ -8,3 +8,4 @@ mod layering;
 mod refusals;
 mod tidy;
 mod vm;
+mod workspace;

@@ -28,6 +28,10 @@ impl Session {
         request: WorkspaceCreateRequest,
     ) -> Result<WorkspaceObject, Failure> {
         let name = environment_name(&request.environment)?;
+        if request.network {
+            let message = "network access of guests is not available in this version";
+            return Err(ApiError::new(ErrorCode::Unsupported, message).into());
+        }
         let request_id = request.request_id.unwrap_or_else(pyro_api::new_request_id);
         let spec = WorkspaceSpec {
             environment_version: version_of(&request.environment),
