@@ -305,7 +305,7 @@ fn workspace_that_does_not_boot_when_it_is_created_is_deleted() {
 fn name_belongs_to_one_workspace_at_a_time() {
     let first = open(ID, Some("web"));
     assert!(matches!(
-        when(&[first.clone()], &open(OTHER, Some("web"))),
+        when(core::slice::from_ref(&first), &open(OTHER, Some("web"))),
         Err(Rejection::NameTaken { workspace: ID, .. })
     ));
     let delete = Command::DeleteWorkspace { workspace: ID, reason: DeleteReason::Explicit };

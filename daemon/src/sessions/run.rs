@@ -1,7 +1,8 @@
 //! One command in a VM that goes with it: `run` and `vm_exec`.
 
 use pyro_api::{
-    ApiError, Cleanup, ErrorCode, Progress, Resume, RunOutcome, RunProgress, RunRequest, VmExecRequest, signal_name,
+    ApiError, Cleanup, ErrorCode, Progress, Resume, RunOutcome, RunProgress, RunRequest, VmExecRequest,
+    signal_name,
 };
 use pyro_core::{
     Command, DeleteReason, Event, ExecNumber, ExitStatus, RequestId, Seq, WorkspaceId, WorkspaceKind,

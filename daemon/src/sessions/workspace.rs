@@ -14,7 +14,7 @@ use pyro_core::{
 
 use super::environments::environment_name;
 use super::life::{execution_mode, gone, metadata, until};
-use super::run::{reused, signal_of, version_of};
+use super::run::{check_not_begun, reused, signal_of, version_of};
 use super::watch::{Scope, Watch};
 use super::{Failure, Session};
 use crate::clock;
@@ -28,10 +28,6 @@ impl Session {
         request: WorkspaceCreateRequest,
     ) -> Result<WorkspaceObject, Failure> {
         let name = environment_name(&request.environment)?;
-        if request.network {
-            let message = "network access of guests is not available in this version";
-            return Err(ApiError::new(ErrorCode::Unsupported, message).into());
-        }
         let request_id = request.request_id.unwrap_or_else(pyro_api::new_request_id);
         let spec = WorkspaceSpec {
             environment_version: version_of(&request.environment),
@@ -47,6 +43,7 @@ impl Session {
         // A request that is known goes on, whatever has become of the environment.
         if !self.is_known(request_id) {
             self.check_new(&wish)?;
+            self.check_network(request.network)?;
             self.installed(&name).await?;
         }
         let outcome = self.submit_new(request_id, wish).await?;
@@ -136,6 +133,9 @@ impl Session {
         request: WorkspaceExecRequest,
     ) -> Result<ExecOutcome, Failure> {
         let workspace = self.find(&request.workspace_id, KIND)?;
+        if !request.request_id.is_some_and(|id| self.is_known(id)) {
+            check_not_begun(request.resume)?;
+        }
         let wish = Command::RequestExec {
             workspace,
             command: request.command.clone(),
