@@ -3,3 +3,4 @@
 mod peer;
 mod results;
 mod run;
+mod workspace;

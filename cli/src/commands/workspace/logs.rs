@@ -87,17 +87,26 @@ impl HistoryView {
                 self.stdout.guest(&bytes)
             }
             Incoming::Output(Stream::Stderr, bytes) => {
-                self.end_output()?;
+                self.end_stdout()?;
                 self.stderr.guest(&bytes)
             }
             _ => Ok(()),
         }
     }
 
-    /// Begins a new line after output that has none at its end.
     fn end_output(&mut self) -> std::io::Result<()> {
-        self.stdout.end_guest()?;
+        self.end_stdout()?;
         self.stderr.end_guest()?;
+        // Into a file or pipe, only the guest's own bytes go.
+        if self.stderr.has_open_line() {
+            self.stderr.own("\n")?;
+        }
+        Ok(())
+    }
+
+    /// Begins a new line after standard output that has none at its end.
+    fn end_stdout(&mut self) -> std::io::Result<()> {
+        self.stdout.end_guest()?;
         if std::mem::take(&mut self.stdout_open) {
             self.stdout.own("\n")?;
         }
