@@ -211,7 +211,7 @@ fn interrupt_ends_the_command_and_not_the_workspace() {
     let entry = record(&pyro, &id, "1");
     assert_eq!((&entry["stdout"], &entry["signal"]), (&"ready\n".into(), &"KILL".into()), "{entry}");
     assert!(pyro.kinds().iter().any(|kind| kind == "exec_cancel_requested"));
-    let after = exec(&pyro, &id, "ps -e -o args= | grep -c '[s]leep 100'");
+    let after = exec(&pyro, &id, "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -c '[s]leep 100'");
     assert_eq!(after.out(), "0\n", "{}", after.err());
 }
 
@@ -393,4 +393,17 @@ fn output_of_commands_is_whole() {
     assert_eq!((&entry["stdout_bytes"], &entry["stdout_lossy"]), (&20_000_004.into(), &true.into()));
     let text = pyro.run(&["workspace", "logs", &id]);
     assert!(text.stdout.ends_with(b"\0\xffend\n"), "the bytes, and a line end that was missing");
+}
+
+#[test]
+fn end_of_its_time_deletes_a_workspace_with_what_runs_in_it() {
+    let pyro = Pyro::new().config(&format!("{SANDBOX}[limits]\nttl_seconds_min = 1\n"));
+    let id = create(&pyro, &["--allow-host-compat", "--ttl-seconds", "2"]);
+    let running = pyro.run(&["workspace", "exec", &id, "--json", "--", "sleep", "100"]);
+    assert_eq!((running.code, &running.json()["code"]), (Some(1), &"expired".into()), "{}", running.err());
+    let deleted = pyro.wait_for("workspace_deleted");
+    assert_eq!(deleted["data"]["reason"], "expired");
+    let late = pyro.run(&["workspace", "exec", &id, "--json", "--", "true"]);
+    assert_eq!((late.code, &late.json()["code"]), (Some(1), &"expired".into()), "{}", late.err());
+    assert_eq!(pyro.run(&["workspace", "list", "--json"]).json()["count"], 0);
 }

@@ -34,8 +34,20 @@ impl Session {
                 let message = format!("more than one {noun} id begins with {text}");
                 Err(ApiError::new(ErrorCode::AmbiguousId, message).into())
             }
+            (None, _) if self.has_expired(text) => Err(expired(text).into()),
             (None, _) => Err(ApiError::new(unknown(kind), format!("no {noun} {text} exists")).into()),
         }
+    }
+
+    /// Tells whether a whole id belonged to something whose time to live was over.
+    fn has_expired(&self, text: &str) -> bool {
+        let Ok(id) = text.parse() else { return false };
+        let reader = self.context.engine.reader();
+        tokio::task::block_in_place(|| {
+            reader.read_workspace(id, Seq(1)).flatten().any(|envelope| {
+                matches!(&envelope.event, Event::WorkspaceDeleted(event) if event.reason == DeleteReason::Expired)
+            })
+        })
     }
 
     pub(super) async fn start(
@@ -133,6 +145,11 @@ const fn unknown(kind: WorkspaceKind) -> ErrorCode {
         WorkspaceKind::Vm => ErrorCode::UnknownVm,
         WorkspaceKind::Workspace => ErrorCode::UnknownWorkspace,
     }
+}
+
+pub(super) fn expired(id: impl std::fmt::Display) -> ApiError {
+    ApiError::new(ErrorCode::Expired, format!("the time to live of {id} was over; it was deleted"))
+        .with_hint("a longer --ttl-seconds gives the next one more time, 0 sets no end")
 }
 
 pub(super) fn gone(workspace: WorkspaceId, kind: WorkspaceKind) -> ApiError {

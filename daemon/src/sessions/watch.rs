@@ -81,6 +81,7 @@ pub(super) struct Watch {
     pub(super) environment: Option<(String, String)>,
     pub(super) command: String,
     pub(super) execution_mode: ExecutionMode,
+    pub(super) deleting: Option<DeleteReason>,
     pub(super) deleted: Option<DeleteReason>,
     end: Option<End>,
     boot_failure: Option<String>,
@@ -120,6 +121,7 @@ impl Watch {
             environment,
             command: String::new(),
             execution_mode: guest.map_or(ExecutionMode::Pending, |guest| guest.backend.execution_mode()),
+            deleting: None,
             deleted: None,
             end: None,
             boot_failure: None,
@@ -142,6 +144,7 @@ impl Watch {
                     .then(|| Progress::Run(RunProgress::Execute { vm_id: self.workspace.to_string() }));
             }
             Event::WorkspaceStartFailed(event) => self.boot_failure = Some(event.reason.clone()),
+            Event::WorkspaceDeleting(event) => self.deleting = Some(event.reason),
             Event::WorkspaceDeleted(event) => self.deleted = Some(event.reason),
             Event::ExecRequested(event) if event.exec == self.exec => self.command.clone_from(&event.command),
             Event::ExecExited(event) if event.exec == self.exec => {

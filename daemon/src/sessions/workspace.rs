@@ -13,7 +13,7 @@ use pyro_core::{
 };
 
 use super::environments::environment_name;
-use super::life::{execution_mode, gone, metadata, until};
+use super::life::{self, execution_mode, gone, metadata, until};
 use super::run::{check_not_begun, reused, signal_of, version_of};
 use super::watch::{Scope, Watch};
 use super::{Failure, Session};
@@ -243,6 +243,9 @@ fn last_command(exec: &EndedExec) -> LastCommand {
 
 /// Returns how a command in a workspace ended.
 fn exec_outcome(mut watch: Watch) -> Result<ExecOutcome, ApiError> {
+    if watch.deleting == Some(DeleteReason::Expired) {
+        return Err(life::expired(watch.workspace));
+    }
     let exited = watch.take_exit()?;
     let (environment, version) = watch.environment.unwrap_or_default();
     Ok(ExecOutcome {
