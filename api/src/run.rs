@@ -283,7 +283,8 @@ impl<Asked: Followed> Run<Asked> {
             return Ok(());
         }
         if self.received == Resume::default() {
-            let message = format!("the request was answered before, with exit code {}", Asked::exit_code(outcome));
+            let message =
+                format!("the request was answered before, with exit code {}", Asked::exit_code(outcome));
             let hint = "its output was deleted with its VM; draw a new request id to run the command again";
             return Err(CallError::Failed(ApiError::new(ErrorCode::InvalidState, message).with_hint(hint)));
         }

@@ -54,7 +54,8 @@ impl Session {
             let (spec, command) = (spec.clone(), request.command.clone());
             Command::Run { workspace, spec, command, timeout_ms }
         };
-        let (workspace, first) = run_of(&self.submit_new(request_id, wish).await?, &spec, &request.command, timeout_ms)?;
+        let (workspace, first) =
+            run_of(&self.submit_new(request_id, wish).await?, &spec, &request.command, timeout_ms)?;
         // The output files are open before the tether tells that they may go.
         let watched = Watch::new(&self.context, Scope::Vm, workspace, ExecNumber(1), first, request.resume);
         let tether = Tether::attach(&self.context, workspace);
@@ -131,13 +132,16 @@ impl Session {
     /// Submits a command for a guest and returns where it runs, which may be from an earlier try.
     pub(super) async fn submit_exec(
         &self,
-        wish: Command,
-        command: &str,
+        workspace: WorkspaceId,
+        command: String,
+        cwd: Option<String>,
+        timeout_ms: u64,
         request_id: Option<RequestId>,
     ) -> Result<(WorkspaceId, ExecNumber, Seq), Failure> {
+        let wish = Command::RequestExec { workspace, command: command.clone(), cwd, timeout_ms };
         let outcome = self.context.engine.submit(wish, self.origin(request_id)).await?;
         let requested = outcome.envelopes().iter().find_map(|envelope| match &envelope.event {
-            Event::ExecRequested(event) if event.command == command => {
+            Event::ExecRequested(event) if event.command == command && event.timeout_ms == timeout_ms => {
                 Some((event.workspace, event.exec, envelope.seq))
             }
             _ => None,
@@ -153,9 +157,8 @@ impl Session {
     pub(super) async fn vm_exec(&mut self, request: VmExecRequest) -> Result<RunOutcome, Failure> {
         let workspace = self.find(&request.vm_id, WorkspaceKind::Vm)?;
         let timeout_ms = request.timeout_seconds.saturating_mul(1000);
-        let wish =
-            Command::RequestExec { workspace, command: request.command.clone(), cwd: None, timeout_ms };
-        let (workspace, exec, first) = self.submit_exec(wish, &request.command, request.request_id).await?;
+        let (workspace, exec, first) =
+            self.submit_exec(workspace, request.command, None, timeout_ms, request.request_id).await?;
         let watched = Watch::new(&self.context, Scope::Vm, workspace, exec, first, request.resume);
         Ok(run_outcome(self.watch(watched).await?)?)
     }

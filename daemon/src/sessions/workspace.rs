@@ -14,7 +14,7 @@ use pyro_core::{
 
 use super::environments::environment_name;
 use super::life::{self, execution_mode, gone, metadata, until};
-use super::run::{check_not_begun, reused, signal_of, version_of};
+use super::run::{asks_for, check_not_begun, reused, signal_of, version_of};
 use super::watch::{Scope, Watch};
 use super::{Failure, Session};
 use crate::clock;
@@ -48,7 +48,9 @@ impl Session {
         }
         let outcome = self.submit_new(request_id, wish).await?;
         let opened = outcome.envelopes().iter().find_map(|envelope| match &envelope.event {
-            Event::WorkspaceCreated(event) if event.kind == KIND => Some((event.workspace, envelope.seq)),
+            Event::WorkspaceCreated(event) if event.kind == KIND && asks_for(&event.spec, &spec) => {
+                Some((event.workspace, envelope.seq))
+            }
             _ => None,
         });
         let (workspace, first) = opened.ok_or_else(reused)?;
@@ -136,13 +138,10 @@ impl Session {
         if !request.request_id.is_some_and(|id| self.is_known(id)) {
             check_not_begun(request.resume)?;
         }
-        let wish = Command::RequestExec {
-            workspace,
-            command: request.command.clone(),
-            cwd: Some(WORKSPACE_PATH.to_owned()),
-            timeout_ms: request.timeout_seconds.saturating_mul(1000),
-        };
-        let requested = self.submit_exec(wish, &request.command, request.request_id).await;
+        let timeout_ms = request.timeout_seconds.saturating_mul(1000);
+        let cwd = Some(WORKSPACE_PATH.to_owned());
+        let requested =
+            self.submit_exec(workspace, request.command, cwd, timeout_ms, request.request_id).await;
         let (workspace, exec, first) = requested.map_err(|failure| match failure {
             Failure::Told(error) if error.code == ErrorCode::InvalidState => {
                 let hint = "`pyro workspace start` boots one that is stopped; its files are as they were";

@@ -102,7 +102,13 @@ where
 }
 
 fn command() -> ExecSpec {
-    ExecSpec { op: 3, command: "true".to_owned(), cwd: None, create_cwd: false, timeout: Duration::from_secs(2) }
+    ExecSpec {
+        op: 3,
+        command: "true".to_owned(),
+        cwd: None,
+        create_cwd: false,
+        timeout: Duration::from_secs(2),
+    }
 }
 
 /// Runs a command on an agent that behaves up to its start, and returns what is observed then.

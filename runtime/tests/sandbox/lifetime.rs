@@ -90,7 +90,7 @@ async fn everything_ends_with_pid_1() {
     let Some(place) = Place::new() else { return };
     let booted = boot(&place.spec).await.unwrap();
     let command = "setsid sleep 1000 & (trap '' TERM HUP INT; sleep 1000) & echo; exec sleep 1000".to_owned();
-    let spec = ExecSpec { op: 1, command, cwd: None, timeout: PATIENCE };
+    let spec = ExecSpec { op: 1, command, cwd: None, create_cwd: false, timeout: PATIENCE };
     let mut operation = booted.sandbox.guest().exec(spec).await.unwrap();
     assert!(matches!(operation.next().await.unwrap(), Observation::Started { .. }));
     assert!(matches!(operation.next().await.unwrap(), Observation::Output { .. }));

@@ -89,7 +89,7 @@ fn rootfs() -> Option<PathBuf> {
 
 /// Runs a command to its end and returns how it ended and its standard output.
 pub(crate) async fn run(guest: &Guest, op: u64, command: &str) -> (ExitStatus, String) {
-    let spec = ExecSpec { op, command: command.to_owned(), cwd: None, timeout: PATIENCE };
+    let spec = ExecSpec { op, command: command.to_owned(), cwd: None, create_cwd: false, timeout: PATIENCE };
     let mut operation = guest.exec(spec).await.unwrap();
     let mut stdout = Vec::new();
     loop {
