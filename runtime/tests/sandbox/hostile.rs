@@ -20,7 +20,7 @@ async fn killing_everybody_spares_the_host_and_the_agent() {
     let bystander = tokio::process::Command::new("sleep").arg("1000").kill_on_drop(true).spawn().unwrap();
     let booted = boot(&place.spec).await.unwrap();
     let guest = booted.sandbox.guest();
-    let (status, said) = run(guest, 1, "kill -9 -1; kill -9 1; ls -d /proc/[0-9]* | wc -l").await;
+    let (status, said) = run(guest, 1, "kill -9 1; kill -9 -1").await;
     // Of its own processes a command may end those that watch over it.
     assert!(status == ExitStatus::Code(0) || status == ExitStatus::Signal(9), "{status:?}: {said}");
     let (status, _) = run(guest, 2, "true").await;
