@@ -206,6 +206,9 @@ impl Wardens {
     }
 }
 
+/// Process id of a shell whose warden was killed before it could tell.
+const UNKNOWN_PID: u32 = 0;
+
 /// The agent's side of a warden.
 #[derive(Debug)]
 pub(crate) struct Warden {
@@ -226,7 +229,9 @@ impl Warden {
         match self.report().await {
             Some(Report::Started { pid }) => Ok(pid),
             Some(Report::Failed { errno }) => Err(launch::shell_failed(io::Error::from_raw_os_error(errno))),
-            Some(Report::Exited(_)) | None => Err(launch::shell_failed(Errno::CHILD.into())),
+            // It was killed before it could tell. The command may have run, and may itself have been the killer: its
+            // end is that of a command whose warden is lost.
+            Some(Report::Exited(_)) | None => Ok(UNKNOWN_PID),
         }
     }
 
