@@ -219,5 +219,5 @@ fn tools(probe: &Probe) -> Vec<ToolReport> {
         path: report.path.as_ref().map(|path| path.display().to_string()),
         package: report.tool.source().to_owned(),
     };
-    probe.tools.iter().map(report).collect()
+    probe.tools.iter().filter(|tool| tool.needed).map(report).collect()
 }

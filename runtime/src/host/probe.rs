@@ -40,6 +40,8 @@ pub struct ToolReport {
     pub tool: Tool,
     /// Its path; `None` when it is nowhere.
     pub path: Option<PathBuf>,
+    /// Whether this version uses it.
+    pub needed: bool,
 }
 
 /// Which namespaces a process of this user can enter; each was tried.
@@ -109,18 +111,18 @@ impl Probe {
     }
 }
 
-/// The tools that are reported, with what cannot be done without them, most important first.
-const REPORTED: &[(Tool, &str)] = &[
-    (Tool::Qemu, "guests cannot be booted by QEMU"),
-    (Tool::VhostDeviceVsock, "guests under QEMU need AF_VSOCK of the host's kernel"),
-    (Tool::Mmdebstrap, "environments cannot be pulled"),
-    (Tool::MkfsErofs, "environments cannot be pulled"),
-    (Tool::MkfsExt4, "workspaces get no disk"),
-    (Tool::Firecracker, "Firecracker cannot be used; QEMU is the alternative"),
-    (Tool::Fusermount, "ordinary users cannot mount workspaces as files"),
-    (Tool::Ip, "guests get no network"),
-    (Tool::Nft, "guests get no network, unless iptables is there"),
-    (Tool::Iptables, "guests get no network, unless nft is there"),
+/// The tools that are reported, with what cannot be done without them, most important first. Nothing lacks those without
+/// an effect; the contract asks for them.
+const REPORTED: &[(Tool, Option<&str>)] = &[
+    (Tool::Qemu, Some("guests cannot be booted by QEMU")),
+    (Tool::VhostDeviceVsock, Some("guests under QEMU need AF_VSOCK of the host's kernel")),
+    (Tool::Mmdebstrap, Some("environments cannot be pulled")),
+    (Tool::MkfsErofs, Some("environments cannot be pulled")),
+    (Tool::MkfsExt4, Some("workspaces get no disk")),
+    (Tool::Firecracker, None),
+    (Tool::Ip, None),
+    (Tool::Nft, None),
+    (Tool::Iptables, None),
 ];
 
 /// Looks at the machine and at the file system of `dir`, or of its nearest existing parent.
@@ -131,7 +133,7 @@ pub fn probe(dir: &Path) -> Probe {
     let tools = Tools::of_host();
     let reports = REPORTED
         .iter()
-        .map(|&(tool, _)| ToolReport { tool, path: tools.find(tool.binary()) })
+        .map(|&(tool, effect)| ToolReport { tool, path: tools.find(tool.binary()), needed: effect.is_some() })
         .collect::<Vec<_>>();
     let qemu = tools.find(Tool::Qemu.binary());
     let cgroup_v2 = own_cgroup_v2();
@@ -163,13 +165,9 @@ fn missing(probe: &Probe) -> Vec<Missing> {
     let mut add =
         |what: &str, effect, remedy: String| list.push(Missing { what: what.to_owned(), effect, remedy });
     for &(tool, effect) in REPORTED {
-        // Either packet filter is enough, and the bridge is only needed without the kernel's own vsock.
-        let replaced = match tool {
-            Tool::Nft => probe.tool(Tool::Iptables).is_some(),
-            Tool::Iptables => probe.tool(Tool::Nft).is_some(),
-            Tool::VhostDeviceVsock => probe.vhost_vsock.writable && probe.vsock_sockets,
-            _ => false,
-        };
+        let Some(effect) = effect else { continue };
+        // The bridge is only needed without the kernel's own vsock.
+        let replaced = tool == Tool::VhostDeviceVsock && probe.vhost_vsock.writable && probe.vsock_sockets;
         if probe.tool(tool).is_none() && !replaced {
             add(tool.binary(), effect, format!("install {}", tool.source()));
         }
@@ -184,12 +182,6 @@ fn missing(probe: &Probe) -> Vec<Missing> {
     if !probe.namespaces.sandbox {
         let remedy = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1) or run as root";
         add("namespaces", "the host sandbox cannot be used", remedy.to_owned());
-    }
-    if !probe.fuse.writable {
-        add("/dev/fuse", "workspaces cannot be mounted as files", "load the kernel module fuse".to_owned());
-    }
-    if !probe.tun.writable {
-        add("/dev/net/tun", "guests get no network", "load the kernel module tun".to_owned());
     }
     list
 }
@@ -274,10 +266,11 @@ mod tests {
             host.tools.iter_mut().filter(|report| report.tool == tool).for_each(|report| report.path = None);
         };
         let named = |host: &Probe, what: &str| missing(host).iter().any(|entry| entry.what == what);
-        remove(&mut host, Tool::Iptables);
-        assert!(!named(&host, "iptables"), "nft is there");
         remove(&mut host, Tool::Nft);
-        assert!(named(&host, "iptables") && named(&host, "nft"));
+        assert!(!named(&host, "nft"), "nothing lacks it");
+        remove(&mut host, Tool::VhostDeviceVsock);
+        let kernel_has_it = host.vhost_vsock.writable && host.vsock_sockets;
+        assert_eq!(named(&host, "vhost-device-vsock"), !kernel_has_it);
         host.kvm = Access { exists: true, readable: true, writable: false };
         assert!(named(&host, "access to /dev/kvm") && !named(&host, "/dev/kvm"));
     }
