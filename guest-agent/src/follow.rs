@@ -73,7 +73,18 @@ impl Follower<'_> {
                 | HostFrame::Ping
                 | HostFrame::Operations
                 | HostFrame::Ack(_)
-                | HostFrame::Forget => return Err(ConnectionError::Unexpected(frame)),
+                | HostFrame::Forget
+                | HostFrame::Terminate { .. }
+                | HostFrame::Shell(_)
+                | HostFrame::Input(_)
+                | HostFrame::Resize(_)
+                | HostFrame::Signal { .. }
+                | HostFrame::HangUp { .. }
+                | HostFrame::Import(_)
+                | HostFrame::Entry(_)
+                | HostFrame::Content(_)
+                | HostFrame::Commit
+                | HostFrame::AskImport { .. } => return Err(ConnectionError::Unexpected(frame)),
             }
         }
         Ok(Ending::HungUp)

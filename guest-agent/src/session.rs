@@ -60,9 +60,21 @@ pub(crate) async fn serve(connection: Connection, shared: Rc<Shared>) -> Result<
             }
             HostFrame::Exec(exec) => return run(&connection, &mut decoder, &shared, exec).await,
             HostFrame::Attach(attach) => return resume(&connection, &mut decoder, &shared, attach).await,
-            HostFrame::Hello(_) | HostFrame::Ack(_) | HostFrame::Kill | HostFrame::Forget => {
-                return Err(ConnectionError::Unexpected(frame));
-            }
+            HostFrame::Hello(_)
+            | HostFrame::Ack(_)
+            | HostFrame::Kill
+            | HostFrame::Forget
+            | HostFrame::Terminate { .. }
+            | HostFrame::Shell(_)
+            | HostFrame::Input(_)
+            | HostFrame::Resize(_)
+            | HostFrame::Signal { .. }
+            | HostFrame::HangUp { .. }
+            | HostFrame::Import(_)
+            | HostFrame::Entry(_)
+            | HostFrame::Content(_)
+            | HostFrame::Commit
+            | HostFrame::AskImport { .. } => return Err(ConnectionError::Unexpected(frame)),
         }
     }
     Ok(())

@@ -12,6 +12,9 @@ pub struct Generation(pub u16);
 impl Generation {
     /// The first one: commands and their output.
     pub const FIRST: Self = Self(1);
+
+    /// Adds shells, imports and an end of the guest with a grace period.
+    pub const SECOND: Self = Self(2);
 }
 
 impl fmt::Display for Generation {
@@ -31,7 +34,7 @@ pub struct GenerationRange {
 
 impl GenerationRange {
     /// What this version of the crate speaks.
-    pub const SUPPORTED: Self = Self { min: Generation::FIRST, max: Generation::FIRST };
+    pub const SUPPORTED: Self = Self { min: Generation::FIRST, max: Generation::SECOND };
 
     /// Returns the newest generation that both sides speak; `None` when there is none.
     #[must_use]

@@ -7,13 +7,15 @@ use crate::codec;
 use crate::decoder::DecodeError;
 use crate::frame::Frame;
 use crate::generation::{Generation, GenerationRange};
+use crate::import::{ImportFailed, ImportState, Imported};
 use crate::output::{self, Output};
+use crate::shell::InputProgress;
 
 /// Most operations that an agent keeps, running and finished together.
 ///
 /// It bounds the guest's memory: each can hold two full streams. A host that forgets what it has recorded stays far
 /// below.
-pub const OPERATIONS_MAX: usize = 256;
+pub const OPERATIONS_MAX: usize = 512;
 
 /// A frame from the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub enum GuestFrame {
     Output(Output),
     /// The command ended, and all its output has been sent.
     Exited(Exited),
-    /// The request had no effect: a command never ran, or the clock was not set.
+    /// The request had no effect: a command or shell never ran, or the clock was not set.
     Failed(Failed),
     /// No operation has the number that was to be attached to.
     UnknownOperation,
@@ -40,6 +42,14 @@ pub enum GuestFrame {
     Operations(Vec<Operation>),
     /// The request was carried out.
     Done,
+    /// How far the input of a shell has come.
+    InputProgress(InputProgress),
+    /// The import is in place.
+    Imported(Imported),
+    /// The import had no effect.
+    ImportFailed(ImportFailed),
+    /// Answers `AskImport`.
+    ImportState(ImportState),
 }
 
 /// Random identity of one run of an agent.
@@ -187,6 +197,10 @@ impl Frame for GuestFrame {
             0x89 => codec::decode(&body).map(|()| Self::Pong),
             0x8a => codec::decode(&body).map(Self::Operations),
             0x8b => codec::decode(&body).map(|()| Self::Done),
+            0xa0 => codec::decode(&body).map(Self::InputProgress),
+            0xb0 => codec::decode(&body).map(Self::Imported),
+            0xb1 => codec::decode(&body).map(Self::ImportFailed),
+            0xb2 => codec::decode(&body).map(Self::ImportState),
             _ => return Err(DecodeError::UnknownKind { kind }),
         };
         frame.ok_or(DecodeError::Body { kind })
@@ -205,6 +219,10 @@ impl Frame for GuestFrame {
             Self::Pong => 0x89,
             Self::Operations(_) => 0x8a,
             Self::Done => 0x8b,
+            Self::InputProgress(_) => 0xa0,
+            Self::Imported(_) => 0xb0,
+            Self::ImportFailed(_) => 0xb1,
+            Self::ImportState(_) => 0xb2,
         }
     }
 
@@ -218,6 +236,10 @@ impl Frame for GuestFrame {
             Self::Exited(body) => codec::encode(body, into),
             Self::Failed(body) => codec::encode(body, into),
             Self::Operations(body) => codec::encode(body, into),
+            Self::InputProgress(body) => codec::encode(body, into),
+            Self::Imported(body) => codec::encode(body, into),
+            Self::ImportFailed(body) => codec::encode(body, into),
+            Self::ImportState(body) => codec::encode(body, into),
             Self::UnknownOperation | Self::Pong | Self::Done => (),
         }
     }

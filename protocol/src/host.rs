@@ -7,7 +7,9 @@ use crate::codec;
 use crate::decoder::DecodeError;
 use crate::frame::Frame;
 use crate::generation::GenerationRange;
+use crate::import::{self, Entry, Import};
 use crate::output::Stream;
+use crate::shell::{Input, Shell, TerminalSize};
 
 /// A frame from the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +37,40 @@ pub enum HostFrame {
     Kill,
     /// Drops the operation, whose end is safe on the host.
     Forget,
+    /// Ends the guest, and gives its processes time to end by themselves.
+    Terminate {
+        /// Time between SIGTERM and SIGKILL, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Opens a shell, or attaches when its number is known. Takes the connection over.
+    Shell(Shell),
+    /// Types into the shell.
+    Input(Input),
+    /// Changes the size of the shell's terminal.
+    Resize(TerminalSize),
+    /// Sends a signal to the foreground job of the shell.
+    Signal {
+        /// Its number, 1 to 64.
+        signal: u8,
+    },
+    /// Hangs the shell's terminal up, and ends what is left of its tree after a while.
+    HangUp {
+        /// Time between SIGHUP and SIGKILL, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Brings files into the guest. Takes the connection over.
+    Import(Import),
+    /// The next file of the import.
+    Entry(Entry),
+    /// Content of the file whose entry came last.
+    Content(Bytes),
+    /// The import is complete: it is put in place.
+    Commit,
+    /// Asks what became of an import.
+    AskImport {
+        /// The host's number of the import.
+        op: u64,
+    },
 }
 
 /// Opens a connection.
@@ -94,6 +130,17 @@ impl Frame for HostFrame {
             0x08 => codec::decode(&body).map(Self::Ack),
             0x09 => codec::decode(&body).map(|()| Self::Kill),
             0x0a => codec::decode(&body).map(|()| Self::Forget),
+            0x0b => codec::decode(&body).map(|grace_ms| Self::Terminate { grace_ms }),
+            0x20 => codec::decode(&body).map(Self::Shell),
+            0x21 => Input::decode(body).map(Self::Input),
+            0x22 => codec::decode(&body).map(Self::Resize),
+            0x23 => codec::decode(&body).map(|signal| Self::Signal { signal }),
+            0x24 => codec::decode(&body).map(|grace_ms| Self::HangUp { grace_ms }),
+            0x30 => codec::decode(&body).map(Self::Import),
+            0x31 => codec::decode(&body).map(Self::Entry),
+            0x32 => import::content(body).map(Self::Content),
+            0x33 => codec::decode(&body).map(|()| Self::Commit),
+            0x34 => codec::decode(&body).map(|op| Self::AskImport { op }),
             _ => return Err(DecodeError::UnknownKind { kind }),
         };
         frame.ok_or(DecodeError::Body { kind })
@@ -111,6 +158,17 @@ impl Frame for HostFrame {
             Self::Ack(_) => 0x08,
             Self::Kill => 0x09,
             Self::Forget => 0x0a,
+            Self::Terminate { .. } => 0x0b,
+            Self::Shell(_) => 0x20,
+            Self::Input(_) => 0x21,
+            Self::Resize(_) => 0x22,
+            Self::Signal { .. } => 0x23,
+            Self::HangUp { .. } => 0x24,
+            Self::Import(_) => 0x30,
+            Self::Entry(_) => 0x31,
+            Self::Content(_) => 0x32,
+            Self::Commit => 0x33,
+            Self::AskImport { .. } => 0x34,
         }
     }
 
@@ -121,7 +179,16 @@ impl Frame for HostFrame {
             Self::Attach(body) => codec::encode(body, into),
             Self::SetClock { unix_micros } => codec::encode(unix_micros, into),
             Self::Ack(body) => codec::encode(body, into),
-            Self::Shutdown | Self::Ping | Self::Operations | Self::Kill | Self::Forget => (),
+            Self::Terminate { grace_ms } | Self::HangUp { grace_ms } => codec::encode(grace_ms, into),
+            Self::Shell(body) => codec::encode(body, into),
+            Self::Input(body) => body.encode(into),
+            Self::Resize(body) => codec::encode(body, into),
+            Self::Signal { signal } => codec::encode(signal, into),
+            Self::Import(body) => codec::encode(body, into),
+            Self::Entry(body) => codec::encode(body, into),
+            Self::Content(body) => into.extend_from_slice(body),
+            Self::AskImport { op } => codec::encode(op, into),
+            Self::Shutdown | Self::Ping | Self::Operations | Self::Kill | Self::Forget | Self::Commit => (),
         }
     }
 }

@@ -13,7 +13,9 @@ mod frame;
 mod generation;
 mod guest;
 mod host;
+mod import;
 mod output;
+mod shell;
 
 pub use decoder::{DecodeError, Decoder};
 pub use frame::{EncodeError, FRAME_HEAD_BYTES, FRAME_LENGTH_MAX, Frame};
@@ -23,7 +25,12 @@ pub use guest::{
     Retained, Stage, Started, Welcome,
 };
 pub use host::{Ack, Attach, Exec, Hello, HostFrame};
+pub use import::{
+    COMPONENTS_MAX, CONTENT_MAX, Entry, EntryKind, IMPORTS_REMEMBERED, Import, ImportFailed, ImportState,
+    Imported, ModifiedAt, PATH_LEN_MAX,
+};
 pub use output::{OUTPUT_DATA_MAX, OUTPUT_HEAD_BYTES, Output, STREAM_RETAINED_MAX, Stream, output_head};
+pub use shell::{INPUT_DATA_MAX, INPUT_HELD_MAX, Input, InputProgress, Shell, TerminalSize};
 
 /// Port of the guest's vsock address on which the agent listens.
 pub const AGENT_PORT: u32 = 5005;

@@ -8,9 +8,10 @@ use std::path::Path;
 
 use bytes::Bytes;
 use pyro_protocol::{
-    Ack, Announce, Attach, BootId, Decoder, Exec, ExitStatus, Exited, Failed, Frame, Generation,
-    GenerationRange, GuestFrame, Hello, HostFrame, Operation, Output, Phase, Refusal, Retained, Stage,
-    Started, Stream, Welcome,
+    Ack, Announce, Attach, BootId, Decoder, Entry, EntryKind, Exec, ExitStatus, Exited, Failed, Frame,
+    Generation, GenerationRange, GuestFrame, Hello, HostFrame, Import, ImportFailed, ImportState, Imported,
+    Input, InputProgress, ModifiedAt, Operation, Output, Phase, Refusal, Retained, Shell, Stage, Started,
+    Stream, TerminalSize, Welcome,
 };
 use serde_json::{Value, json};
 
@@ -46,6 +47,37 @@ fn host_frames() -> Vec<HostFrame> {
         HostFrame::Ack(Ack { stream: Stream::Stderr, offset: 0 }),
         HostFrame::Kill,
         HostFrame::Forget,
+    ]
+}
+
+/// The host frames that generation 2 added.
+fn second_host_frames() -> Vec<HostFrame> {
+    let entry = |path: &[u8], kind| {
+        let modified = ModifiedAt { seconds: -1, nanoseconds: 999_999_999 };
+        HostFrame::Entry(Entry { path: path.to_vec(), kind, mode: 0o755, modified })
+    };
+    vec![
+        HostFrame::Terminate { grace_ms: 10_000 },
+        HostFrame::Shell(Shell {
+            op: 1 << 63,
+            cwd: "/workspace".to_owned(),
+            create_cwd: true,
+            env: vec![("TERM".to_owned(), "xterm-256color".to_owned())],
+            size: TerminalSize { columns: 120, rows: 30 },
+        }),
+        HostFrame::Input(Input { offset: 258, data: Bytes::from_static(b"ls\n") }),
+        HostFrame::Resize(TerminalSize { columns: 65_535, rows: 1 }),
+        HostFrame::Signal { signal: 2 },
+        HostFrame::HangUp { grace_ms: 5000 },
+        HostFrame::Import(Import { op: 7, destination: "/workspace/a".to_owned() }),
+        entry(b"", EntryKind::Directory),
+        entry(b"d/f\xff", EntryKind::File { len: 1 << 32 }),
+        entry(b"d/s", EntryKind::Symlink { target: b"../x".to_vec() }),
+        entry(b"d/h", EntryKind::HardLink { target: b"d/f".to_vec() }),
+        entry(b"d/old", EntryKind::Absent),
+        HostFrame::Content(Bytes::from_static(b"\0a")),
+        HostFrame::Commit,
+        HostFrame::AskImport { op: 7 },
     ]
 }
 
@@ -103,6 +135,23 @@ fn guest_frames() -> Vec<GuestFrame> {
     ]
 }
 
+/// The guest frames that generation 2 added.
+fn second_guest_frames() -> Vec<GuestFrame> {
+    let imported = Imported { entries: 3, bytes: 70_000 };
+    let failed =
+        |path| ImportFailed { path, errno: 20, message: "it is a directory in the workspace".to_owned() };
+    vec![
+        GuestFrame::InputProgress(InputProgress { received: 300, consumed: 4096 }),
+        GuestFrame::Imported(imported),
+        GuestFrame::ImportFailed(failed(Some(b"d/f".to_vec()))),
+        GuestFrame::ImportFailed(failed(None)),
+        GuestFrame::ImportState(ImportState::Unknown),
+        GuestFrame::ImportState(ImportState::Running),
+        GuestFrame::ImportState(ImportState::Imported(imported)),
+        GuestFrame::ImportState(ImportState::Failed(failed(None))),
+    ]
+}
+
 /// Name and fields of a host frame. A new frame does not compile here until it is in the snapshot.
 fn host_shape(frame: &HostFrame) -> (&'static str, Value) {
     match frame {
@@ -116,6 +165,19 @@ fn host_shape(frame: &HostFrame) -> (&'static str, Value) {
         HostFrame::Ack(body) => ("Ack", json!(body)),
         HostFrame::Kill => ("Kill", Value::Null),
         HostFrame::Forget => ("Forget", Value::Null),
+        HostFrame::Terminate { grace_ms } => ("Terminate", json!({ "grace_ms": grace_ms })),
+        HostFrame::Shell(body) => ("Shell", json!(body)),
+        HostFrame::Input(Input { offset, data }) => {
+            ("Input", json!({ "offset": offset, "data": data.to_vec() }))
+        }
+        HostFrame::Resize(body) => ("Resize", json!(body)),
+        HostFrame::Signal { signal } => ("Signal", json!({ "signal": signal })),
+        HostFrame::HangUp { grace_ms } => ("HangUp", json!({ "grace_ms": grace_ms })),
+        HostFrame::Import(body) => ("Import", json!(body)),
+        HostFrame::Entry(body) => ("Entry", json!(body)),
+        HostFrame::Content(data) => ("Content", json!({ "data": data.to_vec() })),
+        HostFrame::Commit => ("Commit", Value::Null),
+        HostFrame::AskImport { op } => ("AskImport", json!({ "op": op })),
     }
 }
 
@@ -135,6 +197,10 @@ fn guest_shape(frame: &GuestFrame) -> (&'static str, Value) {
         GuestFrame::Pong => ("Pong", Value::Null),
         GuestFrame::Operations(body) => ("Operations", json!(body)),
         GuestFrame::Done => ("Done", Value::Null),
+        GuestFrame::InputProgress(body) => ("InputProgress", json!(body)),
+        GuestFrame::Imported(body) => ("Imported", json!(body)),
+        GuestFrame::ImportFailed(body) => ("ImportFailed", json!(body)),
+        GuestFrame::ImportState(body) => ("ImportState", json!(body)),
     }
 }
 
@@ -155,37 +221,46 @@ fn entry<F: Frame>(frame: &F, (name, fields): (&str, Value)) -> Value {
     json!({ "name": name, "kind": format!("{:#04x}", frame.kind()), "fields": fields, "bytes": hex(&bytes(frame)) })
 }
 
-#[test]
-fn the_wire_is_the_snapshot() {
-    let host: Vec<_> = host_frames().iter().map(|frame| entry(frame, host_shape(frame))).collect();
-    let guest: Vec<_> = guest_frames().iter().map(|frame| entry(frame, guest_shape(frame))).collect();
-    let live = json!({ "generation": GenerationRange::SUPPORTED.max, "host": host, "guest": guest });
-    let mut live = serde_json::to_string_pretty(&live).unwrap();
+fn check_snapshot(generation: Generation, host: &[HostFrame], guest: &[GuestFrame]) {
+    let host: Vec<_> = host.iter().map(|frame| entry(frame, host_shape(frame))).collect();
+    let guest: Vec<_> = guest.iter().map(|frame| entry(frame, guest_shape(frame))).collect();
+    let live = json!({ "generation": generation, "host": host, "guest": guest });
+    let mut live = serde_json::to_string_pretty(&live).expect("JSON is printed");
     live.push('\n');
 
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("schema/gen-1.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("schema/gen-{generation}.json"));
     if std::env::var_os("UPDATE_SCHEMA").is_some() {
-        std::fs::write(&path, &live).unwrap();
+        std::fs::write(&path, &live).expect("the snapshot is written");
     }
-    let snapshot = std::fs::read_to_string(&path).unwrap();
+    let snapshot = std::fs::read_to_string(&path).expect("the snapshot is there");
     assert!(live == snapshot, "the wire differs from {}; the live one is:\n{live}", path.display());
+}
+
+/// A generation is the frames of the one before and those that it adds.
+#[test]
+fn the_wire_is_the_snapshot() {
+    check_snapshot(Generation::FIRST, &host_frames(), &guest_frames());
+    check_snapshot(Generation::SECOND, &second_host_frames(), &second_guest_frames());
+    assert_eq!(GenerationRange::SUPPORTED.max, Generation::SECOND, "a new generation has a snapshot");
 }
 
 #[test]
 fn every_kind_has_a_sample_and_decodes_to_it() {
-    let mut kinds: Vec<u8> = host_frames().iter().map(Frame::kind).collect();
+    let host = [host_frames(), second_host_frames()].concat();
+    let mut kinds: Vec<u8> = host.iter().map(Frame::kind).collect();
     kinds.dedup();
-    assert_eq!(kinds, (0x01..=0x0a).collect::<Vec<_>>());
-    let mut kinds: Vec<u8> = guest_frames().iter().map(Frame::kind).collect();
+    assert_eq!(kinds, (0x01..=0x0b).chain(0x20..=0x24).chain(0x30..=0x34).collect::<Vec<_>>());
+    let guest = [guest_frames(), second_guest_frames()].concat();
+    let mut kinds: Vec<u8> = guest.iter().map(Frame::kind).collect();
     kinds.dedup();
-    assert_eq!(kinds, (0x81..=0x8b).collect::<Vec<_>>());
+    assert_eq!(kinds, (0x81..=0x8b).chain([0xa0]).chain(0xb0..=0xb2).collect::<Vec<_>>());
 
-    for frame in host_frames() {
+    for frame in host {
         let mut decoder = Decoder::new();
         decoder.push(&bytes(&frame));
         assert_eq!(decoder.next_frame(), Ok(Some(frame)));
     }
-    for frame in guest_frames() {
+    for frame in guest {
         let mut decoder = Decoder::new();
         decoder.push(&bytes(&frame));
         assert_eq!(decoder.next_frame(), Ok(Some(frame)));
