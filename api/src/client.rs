@@ -11,10 +11,13 @@ use rustix::net::sockopt::socket_peercred;
 
 use crate::daemon_process::{self, StartError};
 use crate::error::{ApiError, ErrorCode};
-use crate::frame::{FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, Stream, encode_message};
+use crate::frame::{
+    FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, Stream, encode_input, encode_message,
+};
 use crate::home::{Home, HomeError};
 use crate::message::{API_VERSION, ClientMessage, Hello, Progress, ServerMessage, Welcome};
 use crate::operation::{Operation, Request, Response};
+use crate::request::WindowSize;
 use crate::response::LogEvent;
 
 /// Time within which a daemon that took the connection must answer the handshake: it does nothing else for it.
@@ -185,17 +188,17 @@ pub enum Incoming {
 #[derive(Debug)]
 pub struct Client {
     reader: BufReader<UnixStream>,
-    sender: Canceler,
+    sender: Sender,
     welcome: Welcome,
 }
 
-/// The sending side of a connection, for another thread that may want to end what is under way.
+/// The sending side of a connection, for other threads that type or want to end what is under way.
 #[derive(Clone, Debug)]
-pub struct Canceler {
+pub struct Sender {
     stream: Arc<Mutex<UnixStream>>,
 }
 
-impl Canceler {
+impl Sender {
     /// Asks the daemon to end what is under way; the reply still comes.
     ///
     /// # Errors
@@ -205,12 +208,36 @@ impl Canceler {
         self.send(&ClientMessage::Cancel)
     }
 
+    /// Types into the shell that the connection is attached to.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost.
+    pub fn input(&self, bytes: &[u8]) -> Result<(), TransportError> {
+        let mut frames = Vec::new();
+        encode_input(bytes, &mut frames);
+        self.write(&frames)
+    }
+
+    /// Tells the size of the terminal that is attached to a shell.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost.
+    pub fn resize(&self, size: WindowSize) -> Result<(), TransportError> {
+        self.send(&ClientMessage::Resize(size))
+    }
+
     fn send(&self, message: &ClientMessage) -> Result<(), TransportError> {
         let mut bytes = Vec::new();
         encode_message(message, &mut bytes)?;
+        self.write(&bytes)
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), TransportError> {
         // A message goes out whole, whichever thread comes first.
         let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(stream.write_all(&bytes)?)
+        Ok(stream.write_all(bytes)?)
     }
 }
 
@@ -254,7 +281,7 @@ impl Client {
     pub(crate) fn handshake(stream: UnixStream, info: &ClientInfo) -> Result<Self, ConnectError> {
         let welcome = Welcome { api: 0, version: String::new(), pid: 0 };
         let writer = stream.try_clone().map_err(TransportError::from)?;
-        let sender = Canceler { stream: Arc::new(Mutex::new(writer)) };
+        let sender = Sender { stream: Arc::new(Mutex::new(writer)) };
         let mut client = Self { reader: BufReader::new(stream), sender, welcome };
         let timeout =
             |stream: &UnixStream, limit| stream.set_read_timeout(limit).map_err(TransportError::from);
@@ -282,9 +309,9 @@ impl Client {
         &self.welcome
     }
 
-    /// Returns a handle with which another thread can end what is under way.
+    /// Returns a handle with which another thread can type or end what is under way.
     #[must_use]
-    pub fn canceler(&self) -> Canceler {
+    pub fn sender(&self) -> Sender {
         self.sender.clone()
     }
 
@@ -310,8 +337,10 @@ impl Client {
     /// When the connection is lost or the daemon breaks the rules.
     pub fn receive(&mut self) -> Result<Incoming, TransportError> {
         let frame = self.read_frame()?;
-        if let FrameKind::Output(stream) = frame.kind {
-            return Ok(Incoming::Output(stream, frame.payload));
+        match frame.kind {
+            FrameKind::Output(stream) => return Ok(Incoming::Output(stream, frame.payload)),
+            FrameKind::Input => return Err(TransportError::Unexpected { what: "input" }),
+            FrameKind::Json => {}
         }
         match frame.message()? {
             ServerMessage::Progress(progress) => Ok(Incoming::Progress(progress)),

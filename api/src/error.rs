@@ -39,16 +39,19 @@ impl From<Rejection> for ApiError {
             Rejection::UnknownEnvironment { .. } => ErrorCode::UnknownEnvironment,
             Rejection::UnknownWorkspace { .. } => ErrorCode::UnknownWorkspace,
             Rejection::UnknownExec { .. } => ErrorCode::UnknownExec,
+            Rejection::UnknownShell { .. } => ErrorCode::UnknownShell,
             Rejection::OutOfRange { .. }
             | Rejection::InvalidText { .. }
             | Rejection::EmptyCommand
             | Rejection::NulInCommand
             | Rejection::CommandTooLong { .. } => ErrorCode::InvalidArgument,
             Rejection::NameTaken { .. } => ErrorCode::NameTaken,
-            Rejection::WrongPhase { .. } => ErrorCode::InvalidState,
+            Rejection::WrongPhase { .. } | Rejection::WrongShellPhase { .. } => ErrorCode::InvalidState,
             Rejection::LimitReached { .. } => ErrorCode::LimitReached,
-            // Both are about ids and facts that only the daemon makes up.
-            Rejection::WorkspaceExists { .. } | Rejection::Stale => ErrorCode::Internal,
+            // They are about ids and facts that only the daemon makes up.
+            Rejection::WorkspaceExists { .. } | Rejection::ShellExists { .. } | Rejection::Stale => {
+                ErrorCode::Internal
+            }
         };
         Self::new(code, rejection)
     }
@@ -88,7 +91,9 @@ codes! {
     UnknownWorkspace = "unknown_workspace",
     /// There is no such command in the workspace, or it has ended.
     UnknownExec = "unknown_exec",
-    /// More than one VM or workspace begins so.
+    /// There is no such shell in the workspace, or it was closed.
+    UnknownShell = "unknown_shell",
+    /// More than one VM, workspace or shell begins so.
     AmbiguousId = "ambiguous_id",
     /// Another workspace has the name.
     NameTaken = "name_taken",
@@ -114,6 +119,20 @@ codes! {
     ExecFailed = "exec_failed",
     /// What became of the command cannot be known.
     ExecLost = "exec_lost",
+    /// The shell could not be started in the guest.
+    ShellFailed = "shell_failed",
+    /// The shell's job does not read, and no more input can be held for it.
+    ShellBusy = "shell_busy",
+    /// The guest of the shell is gone.
+    ShellLost = "shell_lost",
+    /// The seed or source is not there, or is neither a directory nor an archive.
+    SourceUnusable = "source_unusable",
+    /// The seed or source holds something that is not allowed; nothing was brought.
+    SourceRefused = "source_refused",
+    /// The files could not be brought into the guest; the workspace is as before.
+    SyncFailed = "sync_failed",
+    /// Whether the files are in place cannot be known.
+    SyncLost = "sync_lost",
     /// The disk that holds pyro's files is full.
     StorageFull = "storage_full",
     /// Pyro's files could not be read or written.

@@ -3,7 +3,7 @@
 //! ```text
 //! offset  size  field
 //!      0     4  length of the payload, u32, little-endian
-//!      4     1  kind: 0 JSON message, 1 bytes of standard output, 2 bytes of standard error
+//!      4     1  kind: 0 JSON message, 1 bytes of standard output, 2 bytes of standard error, 3 bytes that are typed
 //!      5   ...  payload
 //! ```
 
@@ -19,6 +19,9 @@ pub const JSON_LEN_MAX: usize = 16 * 1024 * 1024;
 /// Longest piece of output in one frame, in bytes: what a reader must hold at once.
 pub const OUTPUT_LEN_MAX: usize = 256 * 1024;
 
+/// Most bytes that are typed in one frame.
+pub const INPUT_LEN_MAX: usize = 64 * 1024;
+
 /// Which of a command's two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
@@ -33,8 +36,10 @@ pub enum Stream {
 pub enum FrameKind {
     /// A message in JSON.
     Json,
-    /// Bytes that a command printed.
+    /// Bytes that a command or shell printed.
     Output(Stream),
+    /// Bytes that are typed into a shell.
+    Input,
 }
 
 impl FrameKind {
@@ -43,6 +48,7 @@ impl FrameKind {
             Self::Json => 0,
             Self::Output(Stream::Stdout) => 1,
             Self::Output(Stream::Stderr) => 2,
+            Self::Input => 3,
         }
     }
 
@@ -51,6 +57,7 @@ impl FrameKind {
             0 => Some(Self::Json),
             1 => Some(Self::Output(Stream::Stdout)),
             2 => Some(Self::Output(Stream::Stderr)),
+            3 => Some(Self::Input),
             _ => None,
         }
     }
@@ -59,6 +66,7 @@ impl FrameKind {
         match self {
             Self::Json => JSON_LEN_MAX,
             Self::Output(_) => OUTPUT_LEN_MAX,
+            Self::Input => INPUT_LEN_MAX,
         }
     }
 }
@@ -184,6 +192,15 @@ pub fn encode_message<T: Serialize>(message: &T, into: &mut Vec<u8>) -> Result<(
 pub fn encode_output(stream: Stream, bytes: &[u8], into: &mut Vec<u8>) {
     for chunk in bytes.chunks(OUTPUT_LEN_MAX) {
         let head = FrameHead { kind: FrameKind::Output(stream), len: chunk.len() };
+        into.extend_from_slice(&head.encode());
+        into.extend_from_slice(chunk);
+    }
+}
+
+/// Appends what is typed, in as many frames as it needs.
+pub fn encode_input(bytes: &[u8], into: &mut Vec<u8>) {
+    for chunk in bytes.chunks(INPUT_LEN_MAX) {
+        let head = FrameHead { kind: FrameKind::Input, len: chunk.len() };
         into.extend_from_slice(&head.encode());
         into.extend_from_slice(chunk);
     }

@@ -34,35 +34,40 @@ mod run;
 mod signal;
 
 pub use captured::{CAPTURED_HEAD_BYTES, CAPTURED_TAIL_BYTES, CapturedStream, CapturedText};
-pub use client::{CallError, Canceler, Client, ClientInfo, ConnectError, Incoming, Start, TransportError};
+pub use client::{CallError, Client, ClientInfo, ConnectError, Incoming, Sender, Start, TransportError};
 pub use daemon_process::{StartError, stop_daemon};
 pub use error::{ApiError, ErrorCode};
 pub use frame::{
-    Decoder, FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, JSON_LEN_MAX, OUTPUT_LEN_MAX, Stream,
-    encode_message, encode_output,
+    Decoder, FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, INPUT_LEN_MAX, JSON_LEN_MAX,
+    OUTPUT_LEN_MAX, Stream, encode_input, encode_message, encode_output,
 };
 pub use home::{Home, HomeError};
 pub use message::{
-    API_VERSION, ClientMessage, Hello, Progress, PullProgress, RunProgress, ServerMessage, Welcome,
+    API_VERSION, ClientMessage, Hello, Progress, PullProgress, RunProgress, ServerMessage, SyncPhase,
+    SyncProgress, Welcome,
 };
 pub use operation::{Operation, Request, Response};
 pub use pyro_core::{Face, RequestId};
 pub use readiness::Readiness;
 pub use request::{
     DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
-    EnvPruneRequest, EnvPullRequest, LogRequest, Resume, RunRequest, VmCreateRequest, VmDeleteRequest,
-    VmExecRequest, VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest, VmStatusRequest,
-    VmStopRequest, WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest,
-    WorkspaceListRequest, WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest,
-    WorkspaceStopRequest,
+    EnvPruneRequest, EnvPullRequest, LogRequest, Resume, RunRequest, ShellAttachRequest, ShellCloseRequest,
+    ShellFollowRequest, ShellListRequest, ShellOpenRequest, ShellReadRequest, ShellResizeRequest,
+    ShellSignalRequest, ShellWriteRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest,
+    VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest, WindowSize,
+    WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest,
+    WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,
+    WorkspaceSyncPushRequest,
 };
 pub use request_id::{RequestIdError, new_request_id, parse_request_id};
 pub use response::{
     BackendReport, Capabilities, Cleanup, CommandRecord, ConnectedNetwork, DaemonStatus, DaemonStopped,
     DeleteResult, DoctorReport, EnvList, EnvObject, EventActor, ExecOutcome, ExecResult, KvmReport,
     LastCommand, LogEnd, LogEntry, LogEvent, NetworkInfo, NetworkingReport, NoNetwork, OutputText,
-    PruneResult, PullResult, ReapResult, RunOutcome, RunResult, RuntimeReport, ToolReport, VmObject,
-    WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd, WorkspaceObject, WorkspaceSeed,
+    PruneResult, PullResult, ReapResult, RunOutcome, RunResult, RuntimeReport, ShellCloseResult,
+    ShellFollowEnd, ShellList, ShellObject, ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult,
+    ToolReport, VmObject, WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd,
+    WorkspaceObject, WorkspaceSeed, WorkspaceSync,
 };
 pub use run::{CancelToken, Followed, Run, RunEvent};
 pub use signal::signal_name;

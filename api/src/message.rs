@@ -5,13 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
 use crate::operation::{Request, Response};
-use crate::response::{CommandRecord, LogEvent};
+use crate::request::WindowSize;
+use crate::response::{CommandRecord, LogEvent, SyncResult};
 
 /// Version of everything that goes over the socket. Client and daemon must agree on it.
 ///
 /// The frames, [`Hello`] and the refusal of it stay as they are in all versions: a client can always find out with whom it
 /// cannot talk.
-pub const API_VERSION: u32 = 2;
+pub const API_VERSION: u32 = 3;
 
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +24,12 @@ pub enum ClientMessage {
     Request(Request),
     /// Ends the operation that is under way. Its reply still comes; when there is none, nothing happens.
     Cancel,
+    /// What a person types into the shell that the client is attached to. It travels as a frame of its own kind, not as
+    /// JSON.
+    #[serde(skip)]
+    Input(Vec<u8>),
+    /// The client's terminal has another size from now on.
+    Resize(WindowSize),
 }
 
 /// Who connects.
@@ -76,6 +83,35 @@ pub enum Progress {
     Run(RunProgress),
     /// A command that ended; its output follows.
     Record(CommandRecord),
+    /// Files are on their way.
+    Sync(SyncProgress),
+    /// A push that is one of several has ended.
+    Synced(SyncResult),
+}
+
+/// How far files have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncProgress {
+    /// What is being done.
+    pub phase: SyncPhase,
+    /// Files, directories and links that are done in this phase.
+    pub entries: u64,
+    /// Bytes that are done in this phase.
+    pub bytes: u64,
+    /// Files, directories and links in all; `None` while that is being found out.
+    pub entries_total: Option<u64>,
+    /// Bytes in all; `None` while that is being found out.
+    pub bytes_total: Option<u64>,
+}
+
+/// What is being done with files that are brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncPhase {
+    /// They are read and checked.
+    Check,
+    /// They are sent to the guest.
+    Send,
 }
 
 /// How far the installation of an environment has come.

@@ -5,15 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::request::{
     DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
-    EnvPruneRequest, EnvPullRequest, LogRequest, RunRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest,
+    EnvPruneRequest, EnvPullRequest, LogRequest, RunRequest, ShellAttachRequest, ShellCloseRequest,
+    ShellFollowRequest, ShellListRequest, ShellOpenRequest, ShellReadRequest, ShellResizeRequest,
+    ShellSignalRequest, ShellWriteRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest,
     VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest,
     WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest,
     WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,
+    WorkspaceSyncPushRequest,
 };
 use crate::response::{
     DaemonStatus, DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject, ExecOutcome, LogEnd,
-    NetworkInfo, PruneResult, PullResult, ReapResult, RunOutcome, VmObject, WorkspaceDeleteResult,
-    WorkspaceList, WorkspaceLogsEnd, WorkspaceObject,
+    NetworkInfo, PruneResult, PullResult, ReapResult, RunOutcome, ShellCloseResult, ShellFollowEnd,
+    ShellList, ShellObject, ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult, VmObject,
+    WorkspaceDeleteResult, WorkspaceList, WorkspaceLogsEnd, WorkspaceObject,
 };
 
 /// A request whose response has a known type.
@@ -99,6 +103,26 @@ operations! {
     WorkspaceExec(WorkspaceExecRequest) -> ExecOutcome,
     /// Sends the commands that ended in a workspace, each followed by its output.
     WorkspaceLogs(WorkspaceLogsRequest) -> WorkspaceLogsEnd,
+    /// Brings files into a workspace; sends progress, and with `watch` the result of each push.
+    WorkspaceSyncPush(WorkspaceSyncPushRequest) -> SyncResult,
+    /// Opens a shell.
+    ShellOpen(ShellOpenRequest) -> ShellObject,
+    /// Lists shells.
+    ShellList(ShellListRequest) -> ShellList,
+    /// Reads what a shell printed.
+    ShellRead(ShellReadRequest) -> ShellReadResult,
+    /// Follows what a shell prints; sends output.
+    ShellFollow(ShellFollowRequest) -> ShellFollowEnd,
+    /// Joins a terminal to a shell; sends output, takes input and sizes.
+    ShellAttach(ShellAttachRequest) -> ShellFollowEnd,
+    /// Types into a shell.
+    ShellWrite(ShellWriteRequest) -> ShellWriteResult,
+    /// Sends a signal to a shell.
+    ShellSignal(ShellSignalRequest) -> ShellSignalResult,
+    /// Gives a shell's terminal another size.
+    ShellResize(ShellResizeRequest) -> ShellObject,
+    /// Closes a shell.
+    ShellClose(ShellCloseRequest) -> ShellCloseResult,
     /// Boots a stopped workspace.
     WorkspaceStart(WorkspaceStartRequest) -> WorkspaceObject,
     /// Stops a workspace.

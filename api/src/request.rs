@@ -1,5 +1,6 @@
 //! Requests. The documentation of a field is also its help on the command line and its description in schemas.
 
+mod shell;
 mod workspace;
 
 use pyro_core::RequestId;
@@ -9,9 +10,14 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "clap")]
 use crate::request_id::parse_request_id;
 
+pub use shell::{
+    ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest, ShellOpenRequest,
+    ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest, WindowSize,
+};
 pub use workspace::{
     WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest,
     WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,
+    WorkspaceSyncPushRequest,
 };
 
 const VCPU_COUNT: u32 = 1;

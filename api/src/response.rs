@@ -1,6 +1,7 @@
 //! Responses, with exactly the keys of the contract. Keys that `skip_serializing_if` leaves out appear only when they
 //! have something to say.
 
+mod shell;
 mod workspace;
 
 use std::collections::BTreeMap;
@@ -11,9 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::captured::CapturedStream;
 
+pub use shell::{
+    ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult, ShellSignalResult,
+    ShellWriteResult,
+};
 pub use workspace::{
-    CommandRecord, ExecOutcome, ExecResult, LastCommand, LogEntry, WorkspaceDeleteResult, WorkspaceList,
-    WorkspaceLogs, WorkspaceLogsEnd, WorkspaceObject, WorkspaceSeed,
+    CommandRecord, ExecOutcome, ExecResult, LastCommand, LogEntry, SyncResult, WorkspaceDeleteResult,
+    WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd, WorkspaceObject, WorkspaceSeed, WorkspaceSync,
 };
 
 const fn is_false(value: &bool) -> bool {

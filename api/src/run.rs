@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pyro_core::RequestId;
 
-use crate::client::{CallError, Canceler, Client, ClientInfo, Incoming, Start, TransportError, take_reply};
+use crate::client::{CallError, Client, ClientInfo, Incoming, Sender, Start, TransportError, take_reply};
 use crate::error::{ApiError, ErrorCode};
 use crate::frame::Stream;
 use crate::home::Home;
@@ -31,7 +31,7 @@ pub struct CancelToken {
 #[derive(Debug, Default)]
 struct CancelState {
     requested: bool,
-    canceler: Option<Canceler>,
+    sender: Option<Sender>,
 }
 
 impl CancelToken {
@@ -45,9 +45,9 @@ impl CancelToken {
     pub fn cancel(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.requested = true;
-        if let Some(canceler) = &state.canceler {
+        if let Some(sender) = &state.sender {
             // A lost connection is noticed by the thread that reads from it, and the next one gets the wish as well.
-            let _lost = canceler.cancel();
+            let _lost = sender.cancel();
         }
     }
 
@@ -57,12 +57,12 @@ impl CancelToken {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).requested
     }
 
-    fn attach(&self, canceler: Canceler) {
+    fn attach(&self, sender: Sender) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.requested {
-            let _lost = canceler.cancel();
+            let _lost = sender.cancel();
         }
-        state.canceler = Some(canceler);
+        state.sender = Some(sender);
     }
 }
 
@@ -230,7 +230,7 @@ impl<Asked: Followed> Run<Asked> {
     fn submit(&mut self) -> Result<(), TransportError> {
         self.connected_at = Instant::now();
         self.client.send(self.request.clone())?;
-        self.cancel.attach(self.client.canceler());
+        self.cancel.attach(self.client.sender());
         Ok(())
     }
 
@@ -265,8 +265,8 @@ impl<Asked: Followed> Run<Asked> {
     fn is_news(&mut self, progress: &Progress) -> bool {
         let phase = match progress {
             Progress::Pull(_) => return self.furthest < Phase::Start,
-            // Only requests for records lead to them.
-            Progress::Record(_) => return false,
+            // Only other requests lead to them.
+            Progress::Record(_) | Progress::Sync(_) | Progress::Synced(_) => return false,
             Progress::Run(RunProgress::Create { .. }) => Phase::Create,
             Progress::Run(RunProgress::Start { .. }) => Phase::Start,
             Progress::Run(RunProgress::Execute { .. }) => Phase::Execute,

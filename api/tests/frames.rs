@@ -23,7 +23,7 @@ fn bytes_are_those_of_the_documentation() {
 
 #[test]
 fn limits_hold_before_the_payload_comes() {
-    let limits = [(0, JSON_LEN_MAX), (1, OUTPUT_LEN_MAX), (2, OUTPUT_LEN_MAX)];
+    let limits = [(0, JSON_LEN_MAX), (1, OUTPUT_LEN_MAX), (2, OUTPUT_LEN_MAX), (3, INPUT_LEN_MAX)];
     for (kind, max) in limits {
         let len = u32::try_from(max).unwrap();
         assert_eq!(FrameHead::decode(head(len, kind)).unwrap().len_bytes(), max);
@@ -35,7 +35,7 @@ fn limits_hold_before_the_payload_comes() {
             assert!(decoder.next_frame().is_err());
         }
     }
-    assert!(matches!(FrameHead::decode(head(0, 3)), Err(FrameError::UnknownKind { kind: 3 })));
+    assert!(matches!(FrameHead::decode(head(0, 4)), Err(FrameError::UnknownKind { kind: 4 })));
 }
 
 #[test]

@@ -39,8 +39,8 @@ impl LiveView {
                 pull.update(&progress, &mut self.stderr)?;
                 self.pull = Some(pull);
             }
-            // Only requests for records lead to them.
-            Shown::Progress(Progress::Record(_)) => {}
+            // Only other requests lead to them.
+            Shown::Progress(Progress::Record(_) | Progress::Sync(_) | Progress::Synced(_)) => {}
             Shown::Progress(Progress::Run(progress)) => {
                 if let Some(pull) = self.pull.take() {
                     pull.ready(&mut self.stderr)?;

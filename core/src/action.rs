@@ -1,10 +1,13 @@
 //! Actions: effects that must follow once an event is durable.
 
-use crate::ids::{ExecNumber, WorkspaceId};
+use alloc::vec::Vec;
+
+use crate::event::{ShellSignal, TerminalSize};
+use crate::ids::{ExecNumber, ShellId, SyncNumber, WorkspaceId};
 
 /// Something to do outside the log. An action is data; the daemon's drivers perform it and report what came of it as
 /// a `Record…` command. Replay drops actions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Boot the guest of a workspace.
     Boot {
@@ -25,6 +28,63 @@ pub enum Action {
         /// Which one.
         exec: ExecNumber,
     },
+    /// Open a shell in a started guest.
+    OpenShell {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Which one.
+        shell: ShellId,
+    },
+    /// Type into a shell.
+    TypeInput {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Into which one.
+        shell: ShellId,
+        /// Position of the first byte in all input of the shell.
+        offset: u64,
+        /// The bytes.
+        data: Vec<u8>,
+    },
+    /// Give a shell's terminal another size.
+    ResizeShell {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Which one.
+        shell: ShellId,
+        /// The size.
+        size: TerminalSize,
+    },
+    /// Send a signal to a shell.
+    SignalShell {
+        /// Where.
+        workspace: WorkspaceId,
+        /// To which one.
+        shell: ShellId,
+        /// Which signal.
+        signal: ShellSignal,
+    },
+    /// Hang a shell up and end what is left of it after a while.
+    CloseShell {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Which one.
+        shell: ShellId,
+    },
+    /// Bring files into a started guest.
+    Sync {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Which one.
+        sync: SyncNumber,
+    },
+    /// End a sync; what it has brought so far is dropped.
+    CancelSync {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Which one.
+        sync: SyncNumber,
+    },
     /// Stop the guest; its disk stays.
     Stop {
         /// Which one.
@@ -35,7 +95,7 @@ pub enum Action {
         /// Which one.
         workspace: WorkspaceId,
     },
-    /// Find the guest of an earlier daemon and go on with its open execs, or record that it is gone.
+    /// Find the guest of an earlier daemon and go on with its open work, or record that it is gone.
     Adopt {
         /// Which one.
         workspace: WorkspaceId,
@@ -55,6 +115,13 @@ impl Action {
             Self::Boot { workspace }
             | Self::Exec { workspace, .. }
             | Self::KillExec { workspace, .. }
+            | Self::OpenShell { workspace, .. }
+            | Self::TypeInput { workspace, .. }
+            | Self::ResizeShell { workspace, .. }
+            | Self::SignalShell { workspace, .. }
+            | Self::CloseShell { workspace, .. }
+            | Self::Sync { workspace, .. }
+            | Self::CancelSync { workspace, .. }
             | Self::Stop { workspace }
             | Self::Delete { workspace }
             | Self::Adopt { workspace }

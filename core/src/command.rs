@@ -1,13 +1,16 @@
 //! Commands: wishes, and facts reported from outside. A command may be refused.
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use crate::event::{
     BackendProbed, DaemonStarted, DaemonStopped, DeleteReason, EnvironmentInstallFailed,
     EnvironmentInstalled, EnvironmentRemoved, ExecExited, ExecFailed, ExecLost, ExecStarted, Lifetime,
-    WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
+    ShellExited, ShellFailed, ShellLost, ShellSignal, ShellStarted, SyncChanges, SyncFailed, SyncFinished,
+    SyncLost, SyncSource, TerminalSize, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted,
+    WorkspaceStopped,
 };
-use crate::ids::{ExecNumber, WorkspaceId};
+use crate::ids::{ExecNumber, ShellId, SyncNumber, WorkspaceId};
 use crate::limits::Limits;
 use crate::tags::Tags;
 
@@ -43,7 +46,7 @@ pub enum Command {
         /// What it shall be.
         spec: WorkspaceSpec,
     },
-    /// Create a workspace that persists and start it: accepted or refused as a whole.
+    /// Create a workspace that persists, start it and bring its first files: accepted or refused as a whole.
     OpenWorkspace {
         /// Its id, drawn by the daemon.
         workspace: WorkspaceId,
@@ -51,6 +54,8 @@ pub enum Command {
         spec: WorkspaceSpec,
         /// What it shall be called.
         tags: Tags,
+        /// What it shall begin with; `None` for nothing.
+        seed: Option<SyncSource>,
     },
     /// Create a VM, start it, run one command in it and delete it: accepted or refused as a whole.
     Run {
@@ -116,5 +121,82 @@ pub enum Command {
         workspace: WorkspaceId,
         /// Which one.
         exec: ExecNumber,
+    },
+    /// Open a shell in a started guest.
+    OpenShell {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Its id, drawn by the daemon.
+        shell: ShellId,
+        /// Directory to begin in; a relative one is below [`WORKSPACE_PATH`].
+        cwd: String,
+        /// Size of its terminal.
+        size: TerminalSize,
+    },
+    /// The guest runs the shell.
+    RecordShellStarted(ShellStarted),
+    /// The shell never ran.
+    RecordShellFailed(ShellFailed),
+    /// The shell ended.
+    RecordShellExited(ShellExited),
+    /// What became of the shell cannot be known.
+    RecordShellLost(ShellLost),
+    /// Type into a running shell.
+    TypeInput {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Into which one.
+        shell: ShellId,
+        /// What.
+        data: Vec<u8>,
+    },
+    /// Give a shell's terminal another size.
+    ResizeShell {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Which one.
+        shell: ShellId,
+        /// The size.
+        size: TerminalSize,
+    },
+    /// Send a signal to a running shell.
+    SignalShell {
+        /// Where.
+        workspace: WorkspaceId,
+        /// To which one.
+        shell: ShellId,
+        /// Which signal.
+        signal: ShellSignal,
+    },
+    /// End a shell if it runs, and forget it.
+    CloseShell {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Which one.
+        shell: ShellId,
+    },
+    /// Bring files into a started guest.
+    RequestSync {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Where the files come from.
+        source: SyncSource,
+        /// Directory in the guest; a relative one is below [`WORKSPACE_PATH`].
+        destination: String,
+        /// The paths that differ since the sync before; `None` for all of the source.
+        changes: Option<SyncChanges>,
+    },
+    /// The files are in place.
+    RecordSyncFinished(SyncFinished),
+    /// Nothing was brought.
+    RecordSyncFailed(SyncFailed),
+    /// Whether the files are in place cannot be known.
+    RecordSyncLost(SyncLost),
+    /// End a sync now.
+    CancelSync {
+        /// Where.
+        workspace: WorkspaceId,
+        /// Which one.
+        sync: SyncNumber,
     },
 }

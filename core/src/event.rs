@@ -3,6 +3,9 @@
 //! Every variant of [`Event`] wraps a struct of its own, because the store writes one record kind and version per
 //! struct. Changing a struct that has been released means adding a new one beside it (see `docs/log-format.md`).
 
+mod shell;
+mod sync;
+
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -12,6 +15,15 @@ use serde::{Deserialize, Serialize};
 use crate::environment::EnvironmentName;
 use crate::ids::{ExecNumber, RequestId, Seq, Timestamp, WorkspaceId};
 use crate::limits::Limits;
+
+pub use shell::{
+    ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized,
+    ShellSignal, ShellSignaled, ShellStarted, TerminalSize,
+};
+pub use sync::{
+    SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncPurpose, SyncRequested,
+    SyncSource, SyncSourceKind,
+};
 
 /// An event as it stands in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +124,36 @@ pub enum Event {
     ExecLost(ExecLost),
     /// Somebody wants the command to end now.
     ExecCancelRequested(ExecCancelRequested),
+    /// A shell shall be opened; the guest has not been asked yet.
+    ShellRequested(ShellRequested),
+    /// The guest runs the shell.
+    ShellStarted(ShellStarted),
+    /// The shell never ran.
+    ShellFailed(ShellFailed),
+    /// The shell ended.
+    ShellExited(ShellExited),
+    /// What became of the shell cannot be known any more.
+    ShellLost(ShellLost),
+    /// Somebody types; the guest has not been given it yet.
+    ShellInput(ShellInput),
+    /// The terminal has another size from now on.
+    ShellResized(ShellResized),
+    /// Somebody sends a signal.
+    ShellSignaled(ShellSignaled),
+    /// The shell is about to be closed.
+    ShellClosing(ShellClosing),
+    /// The shell is closed: it does not exist any more.
+    ShellClosed(ShellClosed),
+    /// Files shall be brought into the guest; nothing has been sent yet.
+    SyncRequested(SyncRequested),
+    /// The files are in place.
+    SyncFinished(SyncFinished),
+    /// Nothing was brought: the workspace is as before.
+    SyncFailed(SyncFailed),
+    /// Whether the files are in place cannot be known any more.
+    SyncLost(SyncLost),
+    /// Somebody wants the sync to end now.
+    SyncCancelRequested(SyncCancelRequested),
     /// A record of a kind that this version does not know; it has no effect on the state.
     Unknown(UnknownEvent),
 }
@@ -144,6 +186,21 @@ impl Event {
             Self::ExecFailed(event) => Some(event.workspace),
             Self::ExecLost(event) => Some(event.workspace),
             Self::ExecCancelRequested(event) => Some(event.workspace),
+            Self::ShellRequested(event) => Some(event.workspace),
+            Self::ShellStarted(event) => Some(event.workspace),
+            Self::ShellFailed(event) => Some(event.workspace),
+            Self::ShellExited(event) => Some(event.workspace),
+            Self::ShellLost(event) => Some(event.workspace),
+            Self::ShellInput(event) => Some(event.workspace),
+            Self::ShellResized(event) => Some(event.workspace),
+            Self::ShellSignaled(event) => Some(event.workspace),
+            Self::ShellClosing(event) => Some(event.workspace),
+            Self::ShellClosed(event) => Some(event.workspace),
+            Self::SyncRequested(event) => Some(event.workspace),
+            Self::SyncFinished(event) => Some(event.workspace),
+            Self::SyncFailed(event) => Some(event.workspace),
+            Self::SyncLost(event) => Some(event.workspace),
+            Self::SyncCancelRequested(event) => Some(event.workspace),
         }
     }
 
@@ -173,6 +230,21 @@ impl Event {
             Self::ExecFailed(_) => "exec_failed",
             Self::ExecLost(_) => "exec_lost",
             Self::ExecCancelRequested(_) => "exec_cancel_requested",
+            Self::ShellRequested(_) => "shell_requested",
+            Self::ShellStarted(_) => "shell_started",
+            Self::ShellFailed(_) => "shell_failed",
+            Self::ShellExited(_) => "shell_exited",
+            Self::ShellLost(_) => "shell_lost",
+            Self::ShellInput(_) => "shell_input",
+            Self::ShellResized(_) => "shell_resized",
+            Self::ShellSignaled(_) => "shell_signaled",
+            Self::ShellClosing(_) => "shell_closing",
+            Self::ShellClosed(_) => "shell_closed",
+            Self::SyncRequested(_) => "sync_requested",
+            Self::SyncFinished(_) => "sync_finished",
+            Self::SyncFailed(_) => "sync_failed",
+            Self::SyncLost(_) => "sync_lost",
+            Self::SyncCancelRequested(_) => "sync_cancel_requested",
             Self::Unknown(_) => "unknown",
         }
     }

@@ -2,9 +2,14 @@
 
 use alloc::sync::Arc;
 
-use crate::event::{Envelope, Event, ExecExited, ExecRequested, WorkspaceCreated};
-use crate::ids::{ExecNumber, Timestamp, WorkspaceId};
-use crate::state::{EndedExec, Exec, ExecPhase, Phase, State, Stopped, Workspace};
+use crate::event::{
+    Envelope, Event, ExecExited, ExecRequested, ShellClosed, ShellFailed, SyncFinished, SyncPurpose,
+    SyncRequested, WorkspaceCreated,
+};
+use crate::ids::{ExecNumber, ShellId, SyncNumber, Timestamp, WorkspaceId};
+use crate::state::{
+    EndedExec, Exec, ExecPhase, Phase, Seed, Shell, ShellEnd, ShellPhase, State, Stopped, Sync, Workspace,
+};
 
 /// Folds one event into the state.
 ///
@@ -24,7 +29,49 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         | Event::EnvironmentInstallFailed(_)
         | Event::EnvironmentRemoved(_)
         | Event::Unknown(_) => {}
-        Event::WorkspaceCreated(event) => create(state, event, envelope.at),
+        Event::WorkspaceCreated(_)
+        | Event::WorkspaceLabeled(_)
+        | Event::WorkspaceStarting(_)
+        | Event::WorkspaceStarted(_)
+        | Event::WorkspaceStartFailed(_)
+        | Event::WorkspaceStopping(_)
+        | Event::WorkspaceStopped(_)
+        | Event::WorkspaceDeleting(_)
+        | Event::WorkspaceDeleted(_) => evolve_workspace(state, &envelope.event, envelope.at),
+        Event::ExecRequested(_)
+        | Event::ExecStarted(_)
+        | Event::ExecExited(_)
+        | Event::ExecFailed(_)
+        | Event::ExecLost(_)
+        | Event::ExecCancelRequested(_) => evolve_exec(state, &envelope.event, envelope.at),
+        Event::ShellRequested(_)
+        | Event::ShellStarted(_)
+        | Event::ShellFailed(_)
+        | Event::ShellExited(_)
+        | Event::ShellLost(_)
+        | Event::ShellInput(_)
+        | Event::ShellResized(_)
+        | Event::ShellSignaled(_)
+        | Event::ShellClosing(_)
+        | Event::ShellClosed(_) => evolve_shell(state, &envelope.event, envelope.at),
+        Event::SyncRequested(event) => change(state, event.workspace, |workspace| {
+            workspace.sync_count = event.sync.0;
+            workspace.open_syncs.insert(event.sync, sync_of(event));
+        }),
+        Event::SyncFinished(event) => finish_sync(state, event),
+        Event::SyncFailed(event) => end_sync(state, event.workspace, event.sync),
+        Event::SyncLost(event) => end_sync(state, event.workspace, event.sync),
+        Event::SyncCancelRequested(event) => change(state, event.workspace, |workspace| {
+            if let Some(sync) = workspace.open_syncs.get_mut(&event.sync) {
+                sync.cancel_requested = true;
+            }
+        }),
+    }
+}
+
+fn evolve_workspace(state: &mut State, event: &Event, at: Timestamp) {
+    match event {
+        Event::WorkspaceCreated(event) => create(state, event, at),
         Event::WorkspaceLabeled(event) => change(state, event.workspace, |workspace| {
             workspace.name.clone_from(&event.name);
             workspace.labels.clone_from(&event.labels);
@@ -34,7 +81,7 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
             workspace.boots = event.boot;
         }),
         Event::WorkspaceStarted(event) => {
-            state.last_boot = Some(event.clone());
+            state.boots_ms.insert((event.backend, event.accelerator), event.boot_ms);
             change(state, event.workspace, |workspace| {
                 workspace.phase = Phase::Started;
                 workspace.guest = Some(event.clone());
@@ -58,7 +105,13 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         Event::WorkspaceDeleted(event) => {
             state.workspaces.remove(&event.workspace);
         }
-        Event::ExecRequested(event) => request_exec(state, event, envelope.at),
+        _ => {}
+    }
+}
+
+fn evolve_exec(state: &mut State, event: &Event, at: Timestamp) {
+    match event {
+        Event::ExecRequested(event) => request_exec(state, event, at),
         Event::ExecStarted(event) => {
             change_exec(state, event.workspace, event.exec, |exec| exec.phase = ExecPhase::Started)
         }
@@ -68,7 +121,86 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         Event::ExecCancelRequested(event) => {
             change_exec(state, event.workspace, event.exec, |exec| exec.cancel_requested = true);
         }
+        _ => {}
     }
+}
+
+fn evolve_shell(state: &mut State, event: &Event, at: Timestamp) {
+    match event {
+        Event::ShellRequested(event) => change(state, event.workspace, |workspace| {
+            let shell = Shell {
+                cwd: event.cwd.clone(),
+                size: event.size,
+                requested_at: at,
+                backend: workspace.guest.as_ref().map(|guest| guest.backend),
+                phase: ShellPhase::Requested,
+                input_len: 0,
+                closing: false,
+            };
+            workspace.shells.insert(event.shell, shell);
+        }),
+        Event::ShellStarted(event) => {
+            change_shell(state, event.workspace, event.shell, |shell| shell.phase = ShellPhase::Running);
+        }
+        Event::ShellExited(event) => change_shell(state, event.workspace, event.shell, |shell| {
+            shell.phase = ShellPhase::Ended { at, end: ShellEnd::Exited(event.status) };
+        }),
+        Event::ShellLost(event) => change_shell(state, event.workspace, event.shell, |shell| {
+            shell.phase = ShellPhase::Ended { at, end: ShellEnd::Lost(event.reason.clone()) };
+        }),
+        Event::ShellInput(event) => change_shell(state, event.workspace, event.shell, |shell| {
+            shell.input_len = event.offset + event.data.len() as u64;
+        }),
+        Event::ShellResized(event) => {
+            change_shell(state, event.workspace, event.shell, |shell| shell.size = event.size);
+        }
+        Event::ShellClosing(event) => {
+            change_shell(state, event.workspace, event.shell, |shell| shell.closing = true);
+        }
+        Event::ShellFailed(ShellFailed { workspace, shell, .. })
+        | Event::ShellClosed(ShellClosed { workspace, shell }) => change(state, *workspace, |workspace| {
+            workspace.shells.remove(shell);
+        }),
+        _ => {}
+    }
+}
+
+fn change_shell(state: &mut State, id: WorkspaceId, shell: ShellId, edit: impl FnOnce(&mut Shell)) {
+    change(state, id, |workspace| {
+        if let Some(shell) = workspace.shells.get_mut(&shell) {
+            edit(shell);
+        }
+    });
+}
+
+fn sync_of(event: &SyncRequested) -> Sync {
+    Sync {
+        purpose: event.purpose,
+        source: event.source.clone(),
+        destination: event.destination.clone(),
+        changes: event.changes.clone(),
+        cancel_requested: false,
+    }
+}
+
+fn finish_sync(state: &mut State, event: &SyncFinished) {
+    change(state, event.workspace, |workspace| {
+        if let Some(sync) = workspace.open_syncs.remove(&event.sync)
+            && sync.purpose == SyncPurpose::Seed
+        {
+            workspace.seed = Some(Seed {
+                source: sync.source,
+                entry_count: event.entry_count,
+                bytes_written: event.bytes_written,
+            });
+        }
+    });
+}
+
+fn end_sync(state: &mut State, id: WorkspaceId, sync: SyncNumber) {
+    change(state, id, |workspace| {
+        workspace.open_syncs.remove(&sync);
+    });
 }
 
 fn create(state: &mut State, event: &WorkspaceCreated, at: Timestamp) {
@@ -85,6 +217,10 @@ fn create(state: &mut State, event: &WorkspaceCreated, at: Timestamp) {
         exec_count: 0,
         open_execs: alloc::collections::BTreeMap::new(),
         last_exec: None,
+        shells: alloc::collections::BTreeMap::new(),
+        sync_count: 0,
+        open_syncs: alloc::collections::BTreeMap::new(),
+        seed: None,
     };
     state.workspaces.insert(event.workspace, Arc::new(workspace));
 }

@@ -5,37 +5,60 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Identifies a workspace or a VM: 48 random bits, written as 12 lower-case hexadecimal characters.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct WorkspaceId([u8; 6]);
+/// Spells out an id of 48 random bits, written as 12 lower-case hexadecimal characters.
+macro_rules! short_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name([u8; 6]);
 
-impl WorkspaceId {
-    /// Length of the written form, in characters.
-    pub const TEXT_LEN: usize = 12;
+        impl $name {
+            /// Length of the written form, in characters.
+            pub const TEXT_LEN: usize = 12;
 
-    /// Builds an id from its 6 bytes; the caller draws them at random.
-    #[must_use]
-    pub const fn from_bytes(bytes: [u8; 6]) -> Self {
-        Self(bytes)
-    }
+            /// Builds an id from its 6 bytes; the caller draws them at random.
+            #[must_use]
+            pub const fn from_bytes(bytes: [u8; 6]) -> Self {
+                Self(bytes)
+            }
 
-    /// Returns the 6 bytes of the id.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; 6] {
-        &self.0
-    }
+            /// Returns the 6 bytes of the id.
+            #[must_use]
+            pub const fn as_bytes(&self) -> &[u8; 6] {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                parse_hex(text).map(Self)
+            }
+        }
+    };
 }
 
-impl fmt::Display for WorkspaceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
+short_id! {
+    /// Identifies a workspace or a VM: 48 random bits, written as 12 lower-case hexadecimal characters.
+    WorkspaceId
 }
 
-impl fmt::Debug for WorkspaceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "WorkspaceId({self})")
-    }
+short_id! {
+    /// Identifies a shell within its workspace: 48 random bits, written as 12 lower-case hexadecimal characters.
+    ShellId
 }
 
 /// A text that is not an identifier.
@@ -43,14 +66,6 @@ impl fmt::Debug for WorkspaceId {
 #[error("an id is {expected} lower-case hexadecimal characters")]
 pub struct IdError {
     expected: usize,
-}
-
-impl FromStr for WorkspaceId {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        parse_hex(text).map(Self)
-    }
 }
 
 fn parse_hex<const N: usize>(text: &str) -> Result<[u8; N], IdError> {
@@ -79,6 +94,16 @@ const fn hex_digit(digit: u8) -> Option<u8> {
 pub struct ExecNumber(pub u32);
 
 impl fmt::Display for ExecNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Number of a sync within its workspace; the first is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SyncNumber(pub u32);
+
+impl fmt::Display for SyncNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }

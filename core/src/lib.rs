@@ -33,15 +33,20 @@ pub use event::{
     Accelerator, Actor, Backend, BackendProbed, Cause, DaemonStarted, DaemonStopped, DeleteReason, Envelope,
     EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested,
     ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, ExecutionMode, ExitStatus, Face, Lifetime,
-    LimitsChanged, ProbeVerdict, Process, StopReason, StreamSummary, UnknownEvent, WorkspaceCreated,
+    LimitsChanged, ProbeVerdict, Process, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput,
+    ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted, StopReason,
+    StreamSummary, SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncPurpose,
+    SyncRequested, SyncSource, SyncSourceKind, TerminalSize, UnknownEvent, WorkspaceCreated,
     WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
     WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 pub use evolve::evolve;
-pub use ids::{ExecNumber, IdError, RequestId, Seq, Timestamp, WorkspaceId};
+pub use ids::{ExecNumber, IdError, RequestId, Seq, ShellId, SyncNumber, Timestamp, WorkspaceId};
 pub use limits::Limits;
 pub use react::react;
 pub use reconcile::reconcile;
 pub use rejection::Rejection;
-pub use state::{EndedExec, Exec, ExecPhase, Phase, State, Stopped, Workspace};
+pub use state::{
+    EndedExec, Exec, ExecPhase, Phase, Seed, Shell, ShellEnd, ShellPhase, State, Stopped, Sync, Workspace,
+};
 pub use tags::Tags;

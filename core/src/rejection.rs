@@ -3,7 +3,7 @@
 use alloc::string::String;
 
 use crate::environment::CATALOG;
-use crate::ids::{ExecNumber, WorkspaceId};
+use crate::ids::{ExecNumber, ShellId, WorkspaceId};
 
 /// Why a command was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,30 @@ pub enum Rejection {
         workspace: WorkspaceId,
         /// What was asked for.
         exec: ExecNumber,
+    },
+    /// The workspace has no such shell, or it was closed.
+    #[error("no shell {shell} exists in {workspace}")]
+    UnknownShell {
+        /// Where.
+        workspace: WorkspaceId,
+        /// What was asked for.
+        shell: ShellId,
+    },
+    /// The id is taken; the caller draws another.
+    #[error("shell {shell} exists already")]
+    ShellExists {
+        /// The id.
+        shell: ShellId,
+    },
+    /// The shell is not in a state that allows the operation.
+    #[error("cannot {operation} shell {shell}: it is {phase}")]
+    WrongShellPhase {
+        /// Which one.
+        shell: ShellId,
+        /// What was asked for.
+        operation: &'static str,
+        /// The state it is in.
+        phase: &'static str,
     },
     /// A number is outside its bounds.
     #[error("{field} must be between {min} and {max}, not {value}")]

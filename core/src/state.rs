@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::environment::EnvironmentName;
 use crate::event::{
     Accelerator, Backend, BackendProbed, DaemonStarted, DeleteReason, EnvironmentInstalled, ExitStatus,
-    Lifetime, StopReason, WorkspaceKind, WorkspaceSpec, WorkspaceStarted,
+    Lifetime, StopReason, SyncChanges, SyncPurpose, SyncSource, TerminalSize, WorkspaceKind, WorkspaceSpec,
+    WorkspaceStarted,
 };
-use crate::ids::{ExecNumber, Seq, Timestamp, WorkspaceId};
+use crate::ids::{ExecNumber, Seq, ShellId, SyncNumber, Timestamp, WorkspaceId};
 use crate::limits::Limits;
 
 /// Everything that is true now. Only [`crate::evolve`] changes it.
@@ -31,8 +32,8 @@ pub struct State {
     pub environments: BTreeMap<EnvironmentName, EnvironmentInstalled>,
     /// Workspaces and VMs that are not deleted.
     pub workspaces: BTreeMap<WorkspaceId, Arc<Workspace>>,
-    /// The last guest that answered after its boot; `None` before the first.
-    pub last_boot: Option<WorkspaceStarted>,
+    /// How long the last boot took in each way in which a guest has been booted, in milliseconds.
+    pub boots_ms: BTreeMap<(Backend, Accelerator), u64>,
 }
 
 impl State {
@@ -86,6 +87,14 @@ pub struct Workspace {
     pub open_execs: BTreeMap<ExecNumber, Exec>,
     /// The exec that exited last; `None` before the first.
     pub last_exec: Option<EndedExec>,
+    /// Shells that are not closed.
+    pub shells: BTreeMap<ShellId, Shell>,
+    /// How many syncs were requested.
+    pub sync_count: u32,
+    /// Syncs that have not ended.
+    pub open_syncs: BTreeMap<SyncNumber, Sync>,
+    /// What it began with; `None` when it began empty.
+    pub seed: Option<Seed>,
 }
 
 impl Workspace {
@@ -204,4 +213,85 @@ pub enum ExecPhase {
     Requested,
     /// The guest runs it.
     Started,
+}
+
+/// A shell that is not closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shell {
+    /// Directory that it began in.
+    pub cwd: String,
+    /// Size of its terminal.
+    pub size: TerminalSize,
+    /// When it was requested.
+    pub requested_at: Timestamp,
+    /// What ran its guest.
+    pub backend: Option<Backend>,
+    /// How far it has come.
+    pub phase: ShellPhase,
+    /// How many bytes were typed into it.
+    pub input_len: u64,
+    /// Whether somebody closes it.
+    pub closing: bool,
+}
+
+/// How far a shell has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShellPhase {
+    /// It is durable, and nothing says yet that the guest has it.
+    Requested,
+    /// The guest runs it.
+    Running,
+    /// It ended, and its output can be read until it is closed.
+    Ended {
+        /// When its end was recorded.
+        at: Timestamp,
+        /// How.
+        end: ShellEnd,
+    },
+}
+
+impl ShellPhase {
+    /// Tells whether the guest has the shell or is about to get it.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        match self {
+            Self::Requested | Self::Running => true,
+            Self::Ended { .. } => false,
+        }
+    }
+}
+
+/// How a shell ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ShellEnd {
+    /// It exited.
+    Exited(ExitStatus),
+    /// Its guest is gone; the text says what was seen.
+    Lost(String),
+}
+
+/// A sync that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sync {
+    /// What for.
+    pub purpose: SyncPurpose,
+    /// Where the files come from.
+    pub source: SyncSource,
+    /// Directory in the guest that they go to.
+    pub destination: String,
+    /// The paths that differ since the sync before; `None` for all of the source.
+    pub changes: Option<SyncChanges>,
+    /// Whether somebody asked for its end.
+    pub cancel_requested: bool,
+}
+
+/// What a workspace began with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed {
+    /// Where the files came from.
+    pub source: SyncSource,
+    /// Files, directories and links.
+    pub entry_count: u64,
+    /// Bytes of all files.
+    pub bytes_written: u64,
 }

@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 use pyro_core::{
     Accelerator, Actor, Backend, Cause, Command, DeleteReason, Envelope, ExecCancelRequested, ExecExited,
-    ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Face, Lifetime, Phase, Process, State,
-    StopReason, StreamSummary, Tags, Timestamp, Workspace, WorkspaceId, WorkspaceKind, WorkspaceSpec,
-    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped, decide, evolve, react, reconcile,
+    ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Face, Lifetime, Phase, Process, ShellExited,
+    ShellFailed, ShellId, ShellLost, ShellSignal, ShellStarted, State, StopReason, StreamSummary, SyncFailed,
+    SyncFinished, SyncLost, SyncNumber, SyncSource, SyncSourceKind, Tags, TerminalSize, Timestamp, Workspace,
+    WorkspaceId, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
+    decide, evolve, react, reconcile,
 };
 
 fn workspace() -> impl Strategy<Value = WorkspaceId> {
@@ -41,8 +43,9 @@ fn life_command() -> impl Strategy<Value = Command> {
         2 => (workspace(), kind, spec()).prop_map(|(workspace, kind, spec)| Command::CreateWorkspace {
             workspace, kind, lifetime: Lifetime::Ttl, spec
         }),
-        2 => (workspace(), spec(), prop::option::of("[ab]")).prop_map(|(workspace, spec, name)| {
-            Command::OpenWorkspace { workspace, spec, tags: Tags { name, ..Tags::default() } }
+        2 => (workspace(), spec(), prop::option::of("[ab]"), any::<bool>()).prop_map(|(workspace, spec, name, seeded)| {
+            let (tags, seed) = (Tags { name, ..Tags::default() }, seeded.then(source));
+            Command::OpenWorkspace { workspace, spec, tags, seed }
         }),
         2 => (workspace(), spec()).prop_map(|(workspace, spec)| Command::Run {
             workspace, spec, command: "true".into(), timeout_ms: 1000
@@ -87,8 +90,61 @@ fn exec_command() -> impl Strategy<Value = Command> {
     ]
 }
 
+fn source() -> SyncSource {
+    SyncSource { kind: SyncSourceKind::Directory, path: "/src".into() }
+}
+
+fn shell_command() -> impl Strategy<Value = Command> {
+    let one = || (workspace(), (0_u8..2).prop_map(|n| ShellId::from_bytes([n; 6])));
+    let size = TerminalSize { columns: 80, rows: 24 };
+    let output = StreamSummary { len_bytes: 0, digest: [0; 32] };
+    prop_oneof![
+        3 => one().prop_map(move |(workspace, shell)| Command::OpenShell {
+            workspace, shell, cwd: ".".into(), size
+        }),
+        3 => one().prop_map(|(workspace, shell)| Command::RecordShellStarted(ShellStarted {
+            workspace, shell, guest_pid: 1
+        })),
+        1 => one().prop_map(|(workspace, shell)| Command::RecordShellFailed(ShellFailed {
+            workspace, shell, reason: "no".into()
+        })),
+        1 => one().prop_map(move |(workspace, shell)| Command::RecordShellExited(ShellExited {
+            workspace, shell, status: ExitStatus::Code(0), output: output.clone()
+        })),
+        1 => one().prop_map(|(workspace, shell)| Command::RecordShellLost(ShellLost {
+            workspace, shell, reason: "gone".into(), output: None
+        })),
+        2 => (one(), 0_usize..100_000).prop_map(|((workspace, shell), len)| Command::TypeInput {
+            workspace, shell, data: vec![0; len]
+        }),
+        1 => one().prop_map(|(workspace, shell)| Command::SignalShell {
+            workspace, shell, signal: ShellSignal::Int
+        }),
+        1 => one().prop_map(|(workspace, shell)| Command::CloseShell { workspace, shell }),
+    ]
+}
+
+fn sync_command() -> impl Strategy<Value = Command> {
+    let one = || (workspace(), (1_u32..4).prop_map(SyncNumber));
+    prop_oneof![
+        2 => workspace().prop_map(|workspace| Command::RequestSync {
+            workspace, source: source(), destination: "a".into(), changes: None
+        }),
+        1 => one().prop_map(|(workspace, sync)| Command::RecordSyncFinished(SyncFinished {
+            workspace, sync, entry_count: 1, bytes_written: 2, digest: None
+        })),
+        1 => one().prop_map(|(workspace, sync)| Command::RecordSyncFailed(SyncFailed {
+            workspace, sync, reason: "no".into(), refused: true
+        })),
+        1 => one().prop_map(|(workspace, sync)| Command::RecordSyncLost(SyncLost {
+            workspace, sync, reason: "gone".into()
+        })),
+        1 => one().prop_map(|(workspace, sync)| Command::CancelSync { workspace, sync }),
+    ]
+}
+
 fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![3 => life_command(), 2 => exec_command()]
+    prop_oneof![3 => life_command(), 2 => exec_command(), 2 => shell_command(), 1 => sync_command()]
 }
 
 /// Plays commands as the engine does; refused ones leave no trace.
@@ -120,6 +176,9 @@ fn check_invariants(state: &State) {
     for (id, workspace) in &state.workspaces {
         if matches!(workspace.phase, Phase::Created | Phase::Stopped(_)) {
             assert!(workspace.open_execs.is_empty(), "{id} has open execs without a guest");
+            assert!(workspace.open_syncs.is_empty(), "{id} has open syncs without a guest");
+            let open = workspace.shells.values().any(|shell| shell.phase.is_open());
+            assert!(!open, "{id} has open shells without a guest");
         }
         let same_name =
             |other: &&std::sync::Arc<Workspace>| other.name.is_some() && other.name == workspace.name;

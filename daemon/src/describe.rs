@@ -1,6 +1,9 @@
 //! Events as JSON, for `pyro log`.
 
-use pyro_core::{Cause, Envelope, Event, ExitStatus, ProbeVerdict, StopReason, StreamSummary, WorkspaceKind};
+use pyro_core::{
+    Cause, Envelope, Event, ExitStatus, ProbeVerdict, StopReason, StreamSummary, SyncChanges, SyncPurpose,
+    WorkspaceKind,
+};
 use serde_json::{Value, json};
 
 /// Returns what there is to tell about an event besides its position, time, origin and kind.
@@ -52,6 +55,21 @@ pub(crate) fn data(event: &Event) -> Value {
         | Event::ExecFailed(_)
         | Event::ExecLost(_)
         | Event::ExecCancelRequested(_) => exec_data(event),
+        Event::ShellRequested(_)
+        | Event::ShellStarted(_)
+        | Event::ShellFailed(_)
+        | Event::ShellExited(_)
+        | Event::ShellLost(_)
+        | Event::ShellInput(_)
+        | Event::ShellResized(_)
+        | Event::ShellSignaled(_)
+        | Event::ShellClosing(_)
+        | Event::ShellClosed(_) => shell_data(event),
+        Event::SyncRequested(_)
+        | Event::SyncFinished(_)
+        | Event::SyncFailed(_)
+        | Event::SyncLost(_)
+        | Event::SyncCancelRequested(_) => sync_data(event),
     }
 }
 
@@ -99,6 +117,68 @@ fn exec_data(event: &Event) -> Value {
         Event::ExecCancelRequested(event) => json!({ "exec": event.exec.0 }),
         _ => json!({}),
     }
+}
+
+fn shell_data(event: &Event) -> Value {
+    match event {
+        Event::ShellRequested(event) => json!({
+            "shell_id": event.shell.to_string(), "cwd": event.cwd,
+            "cols": event.size.columns, "rows": event.size.rows,
+        }),
+        Event::ShellStarted(event) => {
+            json!({ "shell_id": event.shell.to_string(), "guest_pid": event.guest_pid })
+        }
+        Event::ShellFailed(event) => json!({ "shell_id": event.shell.to_string(), "reason": event.reason }),
+        Event::ShellExited(event) => json!({
+            "shell_id": event.shell.to_string(), "exit_code": event.status.exit_code(),
+            "status": status(event.status), "output": stream(&event.output),
+        }),
+        Event::ShellLost(event) => json!({
+            "shell_id": event.shell.to_string(), "reason": event.reason,
+            "output": event.output.as_ref().map(stream),
+        }),
+        Event::ShellInput(event) => json!({
+            "shell_id": event.shell.to_string(), "offset": event.offset, "len_bytes": event.data.len(),
+            "input": String::from_utf8_lossy(&event.data),
+        }),
+        Event::ShellResized(event) => json!({
+            "shell_id": event.shell.to_string(), "cols": event.size.columns, "rows": event.size.rows,
+        }),
+        Event::ShellSignaled(event) => {
+            json!({ "shell_id": event.shell.to_string(), "signal": event.signal.as_str() })
+        }
+        Event::ShellClosing(event) => json!({ "shell_id": event.shell.to_string() }),
+        Event::ShellClosed(event) => json!({ "shell_id": event.shell.to_string() }),
+        _ => json!({}),
+    }
+}
+
+fn sync_data(event: &Event) -> Value {
+    match event {
+        Event::SyncRequested(event) => json!({
+            "sync": event.sync.0,
+            "purpose": match event.purpose { SyncPurpose::Seed => "seed", SyncPurpose::Push => "push" },
+            "mode": event.source.kind.as_str(), "source_path": event.source.path,
+            "destination": event.destination, "changes": event.changes.as_ref().map(changes),
+        }),
+        Event::SyncFinished(event) => json!({
+            "sync": event.sync.0, "entry_count": event.entry_count, "bytes_written": event.bytes_written,
+            "blake3": event.digest.as_ref().map(blake3_hex),
+        }),
+        Event::SyncFailed(event) => {
+            json!({ "sync": event.sync.0, "reason": event.reason, "refused": event.refused })
+        }
+        Event::SyncLost(event) => json!({ "sync": event.sync.0, "reason": event.reason }),
+        Event::SyncCancelRequested(event) => json!({ "sync": event.sync.0 }),
+        _ => json!({}),
+    }
+}
+
+fn changes(changes: &SyncChanges) -> Value {
+    let texts = |paths: &[Vec<u8>]| -> Vec<String> {
+        paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
+    };
+    json!({ "changed": texts(&changes.changed), "removed": texts(&changes.removed) })
 }
 
 fn verdict(verdict: &ProbeVerdict) -> Value {

@@ -108,6 +108,13 @@ impl Driver {
             Action::Delete { .. } => self.delete().await,
             Action::Adopt { .. } => self.adopt().await,
             Action::AbandonBoot { .. } => self.abandon_boot().await,
+            Action::OpenShell { .. }
+            | Action::TypeInput { .. }
+            | Action::ResizeShell { .. }
+            | Action::SignalShell { .. }
+            | Action::CloseShell { .. }
+            | Action::Sync { .. }
+            | Action::CancelSync { .. } => Next::GoOn,
         }
     }
 

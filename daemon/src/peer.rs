@@ -3,7 +3,7 @@
 use std::io;
 
 use pyro_api::{
-    ClientMessage, Decoder, FrameError, LogEvent, OUTPUT_LEN_MAX, Progress, ServerMessage, Stream,
+    ClientMessage, Decoder, FrameError, FrameKind, LogEvent, OUTPUT_LEN_MAX, Progress, ServerMessage, Stream,
     encode_message, encode_output,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -86,7 +86,10 @@ async fn receive(mut reader: OwnedReadHalf, inbox: mpsc::Sender<Result<ClientMes
         loop {
             let message = match decoder.next_frame() {
                 Ok(None) => break,
-                Ok(Some(frame)) => frame.message(),
+                Ok(Some(frame)) => match frame.kind {
+                    FrameKind::Input => Ok(ClientMessage::Input(frame.payload)),
+                    FrameKind::Json | FrameKind::Output(_) => frame.message(),
+                },
                 Err(error) => Err(error),
             };
             let broken = message.is_err();

@@ -1,5 +1,7 @@
 //! Events to write, and directories to write them to.
 
+mod work;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -156,7 +158,8 @@ fn following_kind(event: &Event) -> Vec<Event> {
             let (workspace, exec) = (workspace(1), ExecNumber(u32::MAX));
             vec![Event::ExecCancelRequested(ExecCancelRequested { workspace, exec })]
         }
-        Event::ExecCancelRequested(_) | Event::Unknown(_) => Vec::new(),
+        Event::Unknown(_) => Vec::new(),
+        event => work::following_kind(event),
     }
 }
 

@@ -40,6 +40,10 @@ pub struct WorkspaceCreateRequest {
     #[serde(default)]
     #[cfg_attr(feature = "clap", arg(long))]
     pub allow_host_compat: bool,
+    /// Directory or .tar, .tar.gz or .tgz archive of the host whose files the workspace begins with
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "PATH", value_hint = clap::ValueHint::AnyPath))]
+    pub seed_path: Option<String>,
     /// Name that no other workspace has
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "clap", arg(long, value_name = "NAME"))]
@@ -95,6 +99,39 @@ pub struct WorkspaceExecRequest {
     #[schemars(skip)]
     #[cfg_attr(feature = "clap", arg(skip))]
     pub resume: Option<Resume>,
+}
+
+const DESTINATION: &str = "/workspace";
+
+fn destination() -> String {
+    DESTINATION.to_owned()
+}
+
+/// Brings files of the host into a started workspace: all of them, or none when something is wrong with one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceSyncPushRequest {
+    /// Id of the workspace, or an unambiguous beginning of it of at least 4 characters
+    #[cfg_attr(feature = "clap", arg(value_name = "WORKSPACE_ID"))]
+    pub workspace_id: String,
+    /// Directory or .tar, .tar.gz or .tgz archive of the host
+    #[cfg_attr(feature = "clap", arg(value_name = "SOURCE_PATH", value_hint = clap::ValueHint::AnyPath))]
+    pub source_path: String,
+    /// Directory in the workspace that the files go to: /workspace or below it; a relative one is below it
+    #[serde(default = "destination")]
+    #[cfg_attr(feature = "clap", arg(long = "dest", value_name = "WORKSPACE_PATH", default_value = DESTINATION))]
+    pub dest: String,
+    /// Keep pushing what changes in the directory, removals too, until interrupted
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    #[schemars(skip)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub watch: bool,
+    /// Makes a repetition harmless: a second request with the same UUID gets the outcome of the first
+    #[serde(default, with = "crate::request_id", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "UUID", value_parser = parse_request_id))]
+    pub request_id: Option<RequestId>,
 }
 
 /// Sends the commands that ended in a workspace, with their output.

@@ -72,6 +72,32 @@ pub struct WorkspaceSeed {
     pub bytes_written: u64,
 }
 
+/// Files that were brought into a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SyncResult {
+    /// The workspace.
+    pub workspace_id: String,
+    /// How commands get into its guest: `guest_vsock` or `host_compat`.
+    pub execution_mode: String,
+    /// What was brought.
+    pub workspace_sync: WorkspaceSync,
+}
+
+/// What was brought into a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkspaceSync {
+    /// The kind of source: `directory` or `tar_archive`.
+    pub mode: String,
+    /// The source on the host.
+    pub source_path: String,
+    /// Where it went, in the guest.
+    pub destination: String,
+    /// How many files, directories and links it had; removals count as well.
+    pub entry_count: u64,
+    /// How many bytes its files had.
+    pub bytes_written: u64,
+}
+
 /// The command that exited last in a workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LastCommand {

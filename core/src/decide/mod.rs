@@ -2,6 +2,8 @@
 
 mod exec;
 mod host;
+mod shell;
+mod sync;
 mod workspace;
 
 #[cfg(test)]
@@ -33,7 +35,9 @@ pub fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection>
         Command::CreateWorkspace { workspace, kind, lifetime, spec } => {
             workspace::create(state, *workspace, *kind, *lifetime, spec)
         }
-        Command::OpenWorkspace { workspace, spec, tags } => workspace::open(state, *workspace, spec, tags),
+        Command::OpenWorkspace { workspace, spec, tags, seed } => {
+            workspace::open(state, *workspace, spec, tags, seed.as_ref())
+        }
         Command::Run { workspace, spec, command, timeout_ms } => {
             workspace::run(state, *workspace, spec, command, *timeout_ms)
         }
@@ -52,5 +56,40 @@ pub fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection>
         Command::RecordExecFailed(fact) => exec::failed(state, fact),
         Command::RecordExecLost(fact) => exec::lost(state, fact),
         Command::CancelExec { workspace, exec } => exec::cancel(state, *workspace, *exec),
+        Command::OpenShell { .. }
+        | Command::RecordShellStarted(_)
+        | Command::RecordShellFailed(_)
+        | Command::RecordShellExited(_)
+        | Command::RecordShellLost(_)
+        | Command::TypeInput { .. }
+        | Command::ResizeShell { .. }
+        | Command::SignalShell { .. }
+        | Command::CloseShell { .. } => decide_shell(state, command),
+        Command::RequestSync { workspace, source, destination, changes } => {
+            sync::request(state, *workspace, source, destination, changes.as_ref())
+        }
+        Command::RecordSyncFinished(fact) => sync::finished(state, fact),
+        Command::RecordSyncFailed(fact) => sync::failed(state, fact),
+        Command::RecordSyncLost(fact) => sync::lost(state, fact),
+        Command::CancelSync { workspace, sync } => sync::cancel(state, *workspace, *sync),
+    }
+}
+
+fn decide_shell(state: &State, command: &Command) -> Result<Vec<Event>, Rejection> {
+    match command {
+        Command::OpenShell { workspace, shell, cwd, size } => {
+            shell::open(state, *workspace, *shell, cwd, *size)
+        }
+        Command::RecordShellStarted(fact) => shell::started(state, fact),
+        Command::RecordShellFailed(fact) => shell::failed(state, fact),
+        Command::RecordShellExited(fact) => shell::exited(state, fact),
+        Command::RecordShellLost(fact) => shell::lost(state, fact),
+        Command::TypeInput { workspace, shell, data } => shell::input(state, *workspace, *shell, data),
+        Command::ResizeShell { workspace, shell, size } => shell::resize(state, *workspace, *shell, *size),
+        Command::SignalShell { workspace, shell, signal } => {
+            shell::signal(state, *workspace, *shell, *signal)
+        }
+        Command::CloseShell { workspace, shell } => shell::close(state, *workspace, *shell),
+        _ => Ok(Vec::new()),
     }
 }

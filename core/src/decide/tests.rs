@@ -1,5 +1,7 @@
 //! Rules by given / when / then.
 
+mod work;
+
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString as _};
 use alloc::vec;
@@ -279,7 +281,7 @@ fn exec_numbers_go_on_after_a_restart_of_the_guest() {
 
 fn open(id: WorkspaceId, name: Option<&str>) -> Command {
     let tags = Tags { name: name.map(str::to_string), labels: BTreeMap::new() };
-    Command::OpenWorkspace { workspace: id, spec: spec(), tags }
+    Command::OpenWorkspace { workspace: id, spec: spec(), tags, seed: None }
 }
 
 #[test]
@@ -323,7 +325,7 @@ fn names_and_labels_can_stand_in_paths_and_lines() {
     }
     let labeled = |key: &str, value: &str| {
         let labels = BTreeMap::from([(key.to_string(), value.to_string())]);
-        Command::OpenWorkspace { workspace: ID, spec: spec(), tags: Tags { name: None, labels } }
+        Command::OpenWorkspace { workspace: ID, spec: spec(), tags: Tags { name: None, labels }, seed: None }
     };
     assert!(when(&[], &labeled("team.a", "any text, also ünïcode")).is_ok());
     for (key, value) in [("a b", ""), ("", "x"), ("a", "\u{1b}[2J"), ("a", &"x".repeat(257))] {

@@ -5,8 +5,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::event::{
-    DeleteReason, Event, ExecFailed, ExecLost, ExecRequested, Lifetime, StopReason, WorkspaceCreated,
-    WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
+    DeleteReason, Event, ExecFailed, ExecLost, ExecRequested, Lifetime, StopReason, SyncSource,
+    WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
     WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 use crate::ids::{ExecNumber, WorkspaceId};
@@ -52,6 +52,7 @@ pub(super) fn open(
     workspace: WorkspaceId,
     spec: &WorkspaceSpec,
     tags: &Tags,
+    seed: Option<&SyncSource>,
 ) -> Result<Vec<Event>, Rejection> {
     tags.check()?;
     if let Some(name) = &tags.name
@@ -66,6 +67,7 @@ pub(super) fn open(
         let Tags { name, labels } = tags.clone();
         events.push(Event::WorkspaceLabeled(WorkspaceLabeled { workspace, name, labels }));
     }
+    events.extend(seed.map(|source| super::sync::seed(workspace, source)));
     events.push(Event::WorkspaceStarting(WorkspaceStarting { workspace, boot: 1 }));
     Ok(events)
 }
@@ -79,7 +81,12 @@ fn check_spec(limits: &Limits, spec: &WorkspaceSpec) -> Result<(), Rejection> {
     Ok(())
 }
 
-const fn check_room(what: &'static str, used: u64, wanted: u64, max: u64) -> Result<(), Rejection> {
+pub(super) const fn check_room(
+    what: &'static str,
+    used: u64,
+    wanted: u64,
+    max: u64,
+) -> Result<(), Rejection> {
     if used.saturating_add(wanted) <= max {
         Ok(())
     } else {
@@ -144,6 +151,7 @@ pub(super) fn start_failed(state: &State, fact: &WorkspaceStartFailed) -> Result
     events.extend(workspace.open_execs.keys().map(|exec| {
         Event::ExecFailed(ExecFailed { workspace: fact.workspace, exec: *exec, reason: fact.reason.clone() })
     }));
+    events.extend(super::sync::fail_open(fact.workspace, workspace, &fact.reason));
     events.extend(delete_with_client(fact.workspace, workspace));
     // Creating a workspace includes its first boot: it exists as a whole or not at all.
     if workspace.kind == WorkspaceKind::Workspace && workspace.boots == 1 {
@@ -182,26 +190,26 @@ pub(super) fn stopped(state: &State, fact: &WorkspaceStopped) -> Result<Vec<Even
             return Err(Rejection::Stale);
         }
     };
-    let mut events = lose_open_execs(fact.workspace, workspace, "the guest is gone");
+    let mut events = lose_open_work(fact.workspace, workspace, "the guest is gone");
     events.push(Event::WorkspaceStopped(WorkspaceStopped { workspace: fact.workspace, reason }));
     events.extend(delete_with_client(fact.workspace, workspace));
+    // Without its seed it is not the workspace that was asked for.
+    if super::sync::awaits_seed(workspace) {
+        let reason = DeleteReason::RunError;
+        events.push(Event::WorkspaceDeleting(WorkspaceDeleting { workspace: fact.workspace, reason }));
+    }
     Ok(events)
 }
 
-fn lose_open_execs(id: WorkspaceId, workspace: &Workspace, reason: &str) -> Vec<Event> {
-    workspace
-        .open_execs
-        .keys()
-        .map(|exec| {
-            Event::ExecLost(ExecLost {
-                workspace: id,
-                exec: *exec,
-                reason: reason.to_string(),
-                stdout: None,
-                stderr: None,
-            })
-        })
-        .collect()
+fn lose_open_work(id: WorkspaceId, workspace: &Workspace, reason: &str) -> Vec<Event> {
+    let lost = |exec: &ExecNumber| {
+        let (exec, reason) = (*exec, reason.to_string());
+        Event::ExecLost(ExecLost { workspace: id, exec, reason, stdout: None, stderr: None })
+    };
+    let mut events: Vec<_> = workspace.open_execs.keys().map(lost).collect();
+    events.extend(super::shell::lose_open(id, workspace, reason));
+    events.extend(super::sync::lose_open(id, workspace, reason));
+    events
 }
 
 pub(super) fn delete(state: &State, id: WorkspaceId, reason: DeleteReason) -> Result<Vec<Event>, Rejection> {
@@ -218,7 +226,7 @@ pub(super) fn deleted(state: &State, id: WorkspaceId) -> Result<Vec<Event>, Reje
     let workspace = existing(state, id)?;
     match workspace.phase {
         Phase::Deleting { reason, .. } => {
-            let mut events = lose_open_execs(id, workspace, "deleted before it ended");
+            let mut events = lose_open_work(id, workspace, "deleted before it ended");
             events.push(Event::WorkspaceDeleted(WorkspaceDeleted { workspace: id, reason }));
             Ok(events)
         }

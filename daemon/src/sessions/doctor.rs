@@ -64,7 +64,7 @@ impl Session {
             runtime: agent.exists().then(|| self.runtime(&probe, &inspections, vm.is_some())),
             backend: vm.map(|backend| backend.backend.clone()),
             accelerator: vm.map(|backend| backend.accelerator.clone()),
-            last_boot_ms: state.last_boot.as_ref().map(|boot| boot.boot_ms),
+            last_boot_ms: vm.and_then(|backend| backend.boot_ms),
             tools: tools(&probe),
             backends,
         })
@@ -89,11 +89,9 @@ impl Session {
     fn backends(&self, state: &State, probe: &Probe, inspections: &[Inspection]) -> Vec<BackendReport> {
         let missing = backend::vm_tools_missing(&self.context);
         let boot_ms = |backend: Backend, accelerator: &str| {
-            let last = state
-                .last_boot
-                .as_ref()
-                .filter(|boot| boot.backend == backend && boot.accelerator.as_str() == accelerator);
-            last.map(|boot| boot.boot_ms)
+            let mut boots = state.boots_ms.iter();
+            let boot = boots.find(|((ran, by), _)| *ran == backend && by.as_str() == accelerator);
+            boot.map(|(_, boot_ms)| *boot_ms)
         };
         let vm = |accelerator: &str, verdict: &str, reason: Option<String>, remedy: Option<String>| {
             BackendReport {

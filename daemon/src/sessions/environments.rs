@@ -85,7 +85,12 @@ impl Session {
                 // Dropping the pull ends its programs and removes what it made.
                 message = self.peer.next() => match message {
                     Some(Ok(ClientMessage::Cancel) | Err(_)) | None => break Err(PullError::Cancelled),
-                    Some(Ok(ClientMessage::Hello(_) | ClientMessage::Request(_))) => {}
+                    Some(Ok(
+                        ClientMessage::Hello(_)
+                        | ClientMessage::Request(_)
+                        | ClientMessage::Input(_)
+                        | ClientMessage::Resize(_),
+                    )) => {}
                 },
                 () = self.context.stopping.cancelled() => break Err(PullError::Cancelled),
             }

@@ -21,7 +21,12 @@ impl Session {
                         None => break,
                     },
                     message = self.peer.next() => match message {
-                        Some(Ok(ClientMessage::Hello(_) | ClientMessage::Request(_))) => {}
+                        Some(Ok(
+                            ClientMessage::Hello(_)
+                            | ClientMessage::Request(_)
+                            | ClientMessage::Input(_)
+                            | ClientMessage::Resize(_),
+                        )) => {}
                         Some(Ok(ClientMessage::Cancel) | Err(_)) | None => break,
                     },
                     () = self.context.stopping.cancelled() => break,

@@ -113,8 +113,8 @@ impl Session {
         while let Some(message) = self.peer.next().await {
             let request = match message {
                 Ok(ClientMessage::Request(request)) => request,
-                // There is nothing under way that it could mean.
-                Ok(ClientMessage::Cancel) => continue,
+                // There is nothing under way that they could mean.
+                Ok(ClientMessage::Cancel | ClientMessage::Input(_) | ClientMessage::Resize(_)) => continue,
                 Ok(ClientMessage::Hello(_)) => {
                     let error = ApiError::new(ErrorCode::ProtocolViolation, "a client greets once");
                     return self.peer.send(&ServerMessage::Refused(error)).await;
@@ -174,6 +174,19 @@ impl Session {
             }
             Request::WorkspaceDelete(request) => {
                 self.workspace_delete(request).await.map(Response::WorkspaceDelete)
+            }
+            Request::WorkspaceSyncPush(_)
+            | Request::ShellOpen(_)
+            | Request::ShellList(_)
+            | Request::ShellRead(_)
+            | Request::ShellFollow(_)
+            | Request::ShellAttach(_)
+            | Request::ShellWrite(_)
+            | Request::ShellSignal(_)
+            | Request::ShellResize(_)
+            | Request::ShellClose(_) => {
+                let message = "this version has no shells and pushes no files";
+                Err(ApiError::new(ErrorCode::Unsupported, message).into())
             }
             Request::Log(request) => self.log(request).await.map(Response::Log),
             Request::Doctor(request) => self.doctor(request).await.map(Response::Doctor),

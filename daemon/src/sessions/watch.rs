@@ -22,7 +22,12 @@ impl Session {
                 biased;
                 message = self.peer.next() => match message {
                     Some(Ok(ClientMessage::Cancel)) => watch.cancel().await,
-                    Some(Ok(ClientMessage::Hello(_) | ClientMessage::Request(_))) => {}
+                    Some(Ok(
+                        ClientMessage::Hello(_)
+                        | ClientMessage::Request(_)
+                        | ClientMessage::Input(_)
+                        | ClientMessage::Resize(_),
+                    )) => {}
                     Some(Err(error)) => return Err(Failure::Gone(error.into())),
                     None => return Err(Failure::Gone(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())),
                 },

@@ -39,7 +39,10 @@ impl Session {
             allow_host_compat: request.allow_host_compat,
         };
         let tags = Tags { name: request.name, labels: request.labels };
-        let wish = |workspace| Command::OpenWorkspace { workspace, spec: spec.clone(), tags: tags.clone() };
+        let wish = |workspace| {
+            let (spec, tags) = (spec.clone(), tags.clone());
+            Command::OpenWorkspace { workspace, spec, tags, seed: None }
+        };
         // A request that is known goes on, whatever has become of the environment.
         if !self.is_known(request_id) {
             self.check_new(&wish)?;
@@ -82,7 +85,12 @@ impl Session {
                 biased;
                 booted = &mut booted => break booted?,
                 message = self.peer.next(), if own => match message {
-                    Some(Ok(ClientMessage::Hello(_) | ClientMessage::Request(_))) => {}
+                    Some(Ok(
+                        ClientMessage::Hello(_)
+                        | ClientMessage::Request(_)
+                        | ClientMessage::Input(_)
+                        | ClientMessage::Resize(_),
+                    )) => {}
                     Some(Ok(ClientMessage::Cancel)) => {
                         self.abandon(workspace).await;
                         self.until_deleted(workspace, first).await?;

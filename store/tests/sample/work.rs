@@ -1,0 +1,88 @@
+//! Samples of the events of shells and syncs.
+
+use pyro_core::{
+    Event, ExitStatus, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellId, ShellInput, ShellLost,
+    ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted, SyncCancelRequested, SyncChanges,
+    SyncFailed, SyncFinished, SyncLost, SyncNumber, SyncPurpose, SyncRequested, SyncSource, SyncSourceKind,
+    TerminalSize, WorkspaceId,
+};
+
+use super::{summary, text, workspace};
+
+const SHELL: ShellId = ShellId::from_bytes([0xa, 0xb, 0xc, 0xd, 0xe, 0xf]);
+const SYNC: SyncNumber = SyncNumber(300);
+
+/// Returns samples of the kind after that of the event; none after the last.
+pub(super) fn following_kind(event: &Event) -> Vec<Event> {
+    let (workspace, shell, sync) = (workspace(1), SHELL, SYNC);
+    match event {
+        Event::ExecCancelRequested(_) => {
+            let size = TerminalSize { columns: 120, rows: 30 };
+            vec![Event::ShellRequested(ShellRequested { workspace, shell, cwd: text(), size })]
+        }
+        Event::ShellRequested(_) => {
+            vec![Event::ShellStarted(ShellStarted { workspace, shell, guest_pid: 77 })]
+        }
+        Event::ShellStarted(_) => {
+            vec![Event::ShellFailed(ShellFailed { workspace, shell, reason: text() })]
+        }
+        Event::ShellFailed(_) => [ExitStatus::Code(255), ExitStatus::Signal(9)]
+            .map(|status| ShellExited { workspace, shell, status, output: summary(1 << 40) })
+            .map(Event::ShellExited)
+            .to_vec(),
+        Event::ShellExited(_) => [None, Some(summary(9))]
+            .map(|output| ShellLost { workspace, shell, reason: text(), output })
+            .map(Event::ShellLost)
+            .to_vec(),
+        Event::ShellLost(_) => {
+            let data = b"ls\n\x00\xff".to_vec();
+            vec![Event::ShellInput(ShellInput { workspace, shell, offset: 65_536, data })]
+        }
+        Event::ShellInput(_) => {
+            let size = TerminalSize { columns: u16::MAX, rows: 1 };
+            vec![Event::ShellResized(ShellResized { workspace, shell, size })]
+        }
+        Event::ShellResized(_) => ShellSignal::ALL
+            .map(|signal| Event::ShellSignaled(ShellSignaled { workspace, shell, signal }))
+            .to_vec(),
+        Event::ShellSignaled(_) => vec![Event::ShellClosing(ShellClosing { workspace, shell })],
+        Event::ShellClosing(_) => vec![Event::ShellClosed(ShellClosed { workspace, shell })],
+        Event::ShellClosed(_) => sync_requested(workspace),
+        Event::SyncRequested(_) => [None, Some([7; 32])]
+            .map(|digest| SyncFinished {
+                workspace,
+                sync,
+                entry_count: 20_000,
+                bytes_written: 1 << 33,
+                digest,
+            })
+            .map(Event::SyncFinished)
+            .to_vec(),
+        Event::SyncFinished(_) => [false, true]
+            .map(|refused| Event::SyncFailed(SyncFailed { workspace, sync, reason: text(), refused }))
+            .to_vec(),
+        Event::SyncFailed(_) => vec![Event::SyncLost(SyncLost { workspace, sync, reason: text() })],
+        Event::SyncLost(_) => {
+            vec![Event::SyncCancelRequested(SyncCancelRequested { workspace, sync })]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn sync_requested(workspace: WorkspaceId) -> Vec<Event> {
+    let changes = SyncChanges { changed: vec![b"a/\xff".to_vec()], removed: vec![b"b".to_vec(), Vec::new()] };
+    let request = |purpose, kind, changes| {
+        Event::SyncRequested(SyncRequested {
+            workspace,
+            sync: SYNC,
+            purpose,
+            source: SyncSource { kind, path: text() },
+            destination: "/workspace/a".to_owned(),
+            changes,
+        })
+    };
+    vec![
+        request(SyncPurpose::Seed, SyncSourceKind::Archive, None),
+        request(SyncPurpose::Push, SyncSourceKind::Directory, Some(changes)),
+    ]
+}
