@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use pyro_api::{
-    ClientMessage, Decoder, FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, JSON_LEN_MAX,
-    OUTPUT_LEN_MAX, Stream, encode_message, encode_output,
+    ClientMessage, Decoder, FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, INPUT_LEN_MAX,
+    JSON_LEN_MAX, OUTPUT_LEN_MAX, Stream, encode_message, encode_output,
 };
 
 fn head(len: u32, kind: u8) -> [u8; FRAME_HEAD_BYTES] {
