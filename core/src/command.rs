@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::event::{
-    BackendProbed, DaemonStarted, DaemonStopped, DeleteReason, EnvironmentInstallFailed,
+    BackendProbed, ClockObserved, DaemonStarted, DaemonStopped, DeleteReason, EnvironmentInstallFailed,
     EnvironmentInstalled, EnvironmentRemoved, ExecExited, ExecFailed, ExecLost, ExecStarted, Lifetime,
     ShellExited, ShellFailed, ShellLost, ShellSignal, ShellStarted, SyncChanges, SyncFailed, SyncFinished,
     SyncLost, SyncSource, TerminalSize, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted,
@@ -27,6 +27,8 @@ pub enum Command {
     RecordDaemonStopped(DaemonStopped),
     /// The bounds that the host and its configuration give.
     RecordLimits(Limits),
+    /// The host's clocks were read.
+    RecordClock(ClockObserved),
     /// A way to run guests was tried.
     RecordProbe(BackendProbed),
     /// An environment was installed.

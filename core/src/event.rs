@@ -86,6 +86,8 @@ pub enum Event {
     DaemonStopped(DaemonStopped),
     /// The bounds changed.
     LimitsChanged(LimitsChanged),
+    /// The host's clocks were read, and they are not as before.
+    ClockObserved(ClockObserved),
     /// A way to run guests was tried on this host.
     BackendProbed(BackendProbed),
     /// An environment was installed.
@@ -166,6 +168,7 @@ impl Event {
             Self::DaemonStarted(_)
             | Self::DaemonStopped(_)
             | Self::LimitsChanged(_)
+            | Self::ClockObserved(_)
             | Self::BackendProbed(_)
             | Self::EnvironmentInstalled(_)
             | Self::EnvironmentInstallFailed(_)
@@ -211,6 +214,7 @@ impl Event {
             Self::DaemonStarted(_) => "daemon_started",
             Self::DaemonStopped(_) => "daemon_stopped",
             Self::LimitsChanged(_) => "limits_changed",
+            Self::ClockObserved(_) => "clock_observed",
             Self::BackendProbed(_) => "backend_probed",
             Self::EnvironmentInstalled(_) => "environment_installed",
             Self::EnvironmentInstallFailed(_) => "environment_install_failed",
@@ -273,6 +277,18 @@ pub struct DaemonStopped {
 pub struct LimitsChanged {
     /// The bounds from now on.
     pub limits: Limits,
+}
+
+/// The host's clocks were read, and they are not as before: the host was booted, or somebody set its wall clock.
+///
+/// The time since the boot cannot be set and goes on in a suspend. What lies between two events by that clock is their
+/// distance by the wall clock, less what the wall clock jumped in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockObserved {
+    /// The kernel's boot id: times since the boot of different ids cannot be compared.
+    pub host_boot_id: String,
+    /// Wall clock less time since the boot, in microseconds.
+    pub offset_us: i64,
 }
 
 /// A way to run guests was tried on this host.

@@ -3,8 +3,8 @@
 use alloc::sync::Arc;
 
 use crate::event::{
-    Envelope, Event, ExecExited, ExecRequested, ShellClosed, ShellFailed, SyncFinished, SyncPurpose,
-    SyncRequested, WorkspaceCreated,
+    ClockObserved, Envelope, Event, ExecExited, ExecRequested, ShellClosed, ShellFailed, SyncFinished,
+    SyncPurpose, SyncRequested, WorkspaceCreated,
 };
 use crate::ids::{ExecNumber, ShellId, SyncNumber, Timestamp, WorkspaceId};
 use crate::state::{
@@ -19,6 +19,7 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
     match &envelope.event {
         Event::DaemonStarted(event) => state.daemon = Some(event.clone()),
         Event::LimitsChanged(event) => state.limits = event.limits,
+        Event::ClockObserved(event) => observe_clock(state, event),
         Event::BackendProbed(event) => {
             state.probes.insert((event.backend, event.accelerator), event.clone());
         }
@@ -203,6 +204,17 @@ fn end_sync(state: &mut State, id: WorkspaceId, sync: SyncNumber) {
     });
 }
 
+/// A wall clock that was set moves the ends of all lives along, so that nobody lives longer or shorter for it.
+fn observe_clock(state: &mut State, event: &ClockObserved) {
+    let known = state.clock.replace(event.clone());
+    let Some(known) = known.filter(|known| known.host_boot_id == event.host_boot_id) else { return };
+    let shift = event.offset_us.saturating_sub(known.offset_us);
+    for workspace in state.workspaces.values_mut() {
+        let workspace = Arc::make_mut(workspace);
+        workspace.clock_shift_us = workspace.clock_shift_us.saturating_add(shift);
+    }
+}
+
 fn create(state: &mut State, event: &WorkspaceCreated, at: Timestamp) {
     let workspace = Workspace {
         kind: event.kind,
@@ -211,6 +223,7 @@ fn create(state: &mut State, event: &WorkspaceCreated, at: Timestamp) {
         name: None,
         labels: alloc::collections::BTreeMap::new(),
         created_at: at,
+        clock_shift_us: 0,
         phase: Phase::Created,
         boots: 0,
         guest: None,

@@ -30,14 +30,14 @@ pub use command::{Command, WORKSPACE_PATH};
 pub use decide::decide;
 pub use environment::{CATALOG, CatalogEntry, EnvironmentName};
 pub use event::{
-    Accelerator, Actor, Backend, BackendProbed, Cause, DaemonStarted, DaemonStopped, DeleteReason, Envelope,
-    EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested,
-    ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, ExecutionMode, ExitStatus, Face, Lifetime,
-    LimitsChanged, ProbeVerdict, Process, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput,
-    ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted, StopReason,
-    StreamSummary, SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncPurpose,
-    SyncRequested, SyncSource, SyncSourceKind, TerminalSize, UnknownEvent, WorkspaceCreated,
-    WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
+    Accelerator, Actor, Backend, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped,
+    DeleteReason, Envelope, EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event,
+    ExecCancelRequested, ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, ExecutionMode,
+    ExitStatus, Face, Lifetime, LimitsChanged, ProbeVerdict, Process, ShellClosed, ShellClosing, ShellExited,
+    ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled,
+    ShellStarted, StopReason, StreamSummary, SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished,
+    SyncLost, SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize, UnknownEvent,
+    WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
     WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 pub use evolve::evolve;

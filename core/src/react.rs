@@ -51,6 +51,7 @@ pub fn react(state: &State, event: &Event) -> Vec<Action> {
         Event::DaemonStarted(_)
         | Event::DaemonStopped(_)
         | Event::LimitsChanged(_)
+        | Event::ClockObserved(_)
         | Event::BackendProbed(_)
         | Event::EnvironmentInstalled(_)
         | Event::EnvironmentInstallFailed(_)

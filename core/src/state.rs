@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::EnvironmentName;
 use crate::event::{
-    Accelerator, Backend, BackendProbed, DaemonStarted, DeleteReason, EnvironmentInstalled, ExitStatus,
-    Lifetime, StopReason, SyncChanges, SyncPurpose, SyncSource, TerminalSize, WorkspaceKind, WorkspaceSpec,
-    WorkspaceStarted,
+    Accelerator, Backend, BackendProbed, ClockObserved, DaemonStarted, DeleteReason, EnvironmentInstalled,
+    ExitStatus, Lifetime, StopReason, SyncChanges, SyncPurpose, SyncSource, TerminalSize, WorkspaceKind,
+    WorkspaceSpec, WorkspaceStarted,
 };
 use crate::ids::{ExecNumber, Seq, ShellId, SyncNumber, Timestamp, WorkspaceId};
 use crate::limits::Limits;
@@ -26,6 +26,8 @@ pub struct State {
     pub limits: Limits,
     /// The daemon that opened the log last; `None` before the first.
     pub daemon: Option<DaemonStarted>,
+    /// The host's clocks as they were read last; `None` before the first time.
+    pub clock: Option<ClockObserved>,
     /// The last verdict on each way to run guests.
     pub probes: BTreeMap<(Backend, Accelerator), BackendProbed>,
     /// Environments that were installed through this log.
@@ -75,6 +77,8 @@ pub struct Workspace {
     pub labels: BTreeMap<String, String>,
     /// When it was created.
     pub created_at: Timestamp,
+    /// How far the wall clock was set forward since then, in microseconds; negative when it was set back.
+    pub clock_shift_us: i64,
     /// Where it is in its life.
     pub phase: Phase,
     /// How many boots were begun.
@@ -98,12 +102,15 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Returns when its time to live is over; `None` for never.
+    /// Returns when its time to live is over, by the wall clock as it goes now; `None` for never.
     #[must_use]
     pub const fn expires_at(&self) -> Option<Timestamp> {
         match self.spec.ttl_seconds {
             0 => None,
-            seconds => Some(self.created_at.plus_seconds(seconds)),
+            seconds => {
+                let Timestamp(end) = self.created_at.plus_seconds(seconds);
+                Some(Timestamp(end.saturating_add_signed(self.clock_shift_us)))
+            }
         }
     }
 }

@@ -57,7 +57,8 @@ impl Context {
     }
 }
 
-fn daemon_actor() -> Actor {
+/// Returns the daemon as the one who acts.
+pub(crate) fn daemon_actor() -> Actor {
     Actor {
         face: Face::Daemon,
         uid: rustix::process::geteuid().as_raw(),

@@ -25,6 +25,9 @@ pub(crate) fn data(event: &Event) -> Value {
                 "timeout_seconds_max": limits.timeout_seconds_max,
             })
         }
+        Event::ClockObserved(event) => {
+            json!({ "host_boot_id": event.host_boot_id, "offset_us": event.offset_us })
+        }
         Event::BackendProbed(event) => json!({
             "backend": event.backend.as_str(), "accelerator": event.accelerator.as_str(),
             "fingerprint": event.fingerprint, "verdict": verdict(&event.verdict),

@@ -17,7 +17,8 @@ use pyro_core::{
 use pyro_store::{AppendError, Draft, EventLog, ReadError, Reader};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::clock;
+use crate::clock::Clock;
+use crate::context::daemon_actor;
 use crate::follower::Follower;
 
 /// Submissions that wait while a group is being written; more make their senders wait.
@@ -81,11 +82,15 @@ pub(crate) struct Engine {
     state: watch::Receiver<Arc<State>>,
     envelopes: broadcast::Sender<Arc<Envelope>>,
     reader: Reader,
+    clock: Clock,
 }
 
 impl Engine {
     /// Replays the log and starts the engine's thread. The second value receives the actions in their order.
-    pub(crate) fn start(log: EventLog) -> Result<(Self, mpsc::UnboundedReceiver<Action>), ReadError> {
+    pub(crate) fn start(
+        log: EventLog,
+        clock: Clock,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Action>), ReadError> {
         let mut state = State::default();
         for envelope in log.reader().read(Seq(1)) {
             evolve(&mut state, &envelope?);
@@ -97,13 +102,14 @@ impl Engine {
         let (publish, published) = watch::channel(Arc::new(state.clone()));
         let envelopes = broadcast::channel(BROADCAST_LEN).0;
         let reader = log.reader();
+        let (read, told) = (reader.clone(), envelopes.clone());
         let writer =
-            Writer { log, reader: reader.clone(), state, publish, envelopes: envelopes.clone(), actions };
+            Writer { log, clock: clock.clone(), reader: read, state, publish, envelopes: told, actions };
         std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || writer.run(submissions))
             .expect("a thread can be started before the daemon serves anybody");
-        Ok((Self { inbox, state: published, envelopes, reader }, performed))
+        Ok((Self { inbox, state: published, envelopes, reader, clock }, performed))
     }
 
     /// Submits a command and waits until its events are durable.
@@ -113,6 +119,15 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Submission { command, origin, reply }).await.map_err(|_| Refusal::Stopping)?;
         answer.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// Returns the time now, after the state has learned of it if somebody has set the clock.
+    pub(crate) async fn now(&self) -> Timestamp {
+        let (now, clock) = self.clock.observe();
+        let origin = Origin { actor: daemon_actor(), cause: Cause::Observation };
+        // Without a log that can be written nothing can be decided by the time either.
+        let _told = self.submit(Command::RecordClock(clock), origin).await;
+        now
     }
 
     /// Returns the state after the last durable event.
@@ -137,6 +152,7 @@ impl Engine {
 
 struct Writer {
     log: EventLog,
+    clock: Clock,
     reader: Reader,
     state: State,
     publish: watch::Sender<Arc<State>>,
@@ -156,6 +172,8 @@ struct Group {
     drafts: Vec<Draft>,
     actions: Vec<Action>,
     accepted: Vec<Accepted>,
+    /// When all of it happened: what is made durable together has one time.
+    at: Timestamp,
     requests: HashSet<RequestId>,
 }
 
@@ -176,13 +194,20 @@ impl Writer {
     }
 
     fn new_group(&self) -> Group {
-        Group {
+        let (at, clock) = self.clock.observe();
+        let mut group = Group {
             state: self.state.clone(),
             drafts: Vec::new(),
             actions: Vec::new(),
             accepted: Vec::new(),
+            at,
             requests: HashSet::new(),
-        }
+        };
+        // A clock that was set is recorded before the first event by it, so that lives can be measured across the jump.
+        let origin = Origin { actor: daemon_actor(), cause: Cause::Observation };
+        let nobody = oneshot::channel().0;
+        self.admit(&mut group, Submission { command: Command::RecordClock(clock), origin, reply: nobody });
+        group
     }
 
     fn admit(&self, group: &mut Group, submission: Submission) {
@@ -200,9 +225,8 @@ impl Writer {
             group.requests.insert(id);
         }
         group.accepted.push(Accepted { reply, events: events.len() });
-        let at = clock::now();
         for event in events {
-            group.push(at, &origin, event);
+            group.push(&origin, event);
         }
     }
 
@@ -237,8 +261,10 @@ impl Writer {
             state.seq,
             "the state was folded with the sequence numbers that the log gave"
         );
-        self.state = state;
-        self.publish.send_replace(Arc::new(self.state.clone()));
+        if state.seq != self.state.seq {
+            self.state = state;
+            self.publish.send_replace(Arc::new(self.state.clone()));
+        }
         let mut envelopes = envelopes.into_iter().map(Arc::new);
         for Accepted { reply, events } in accepted {
             let own: Vec<_> = envelopes.by_ref().take(events).collect();
@@ -256,8 +282,8 @@ impl Writer {
 }
 
 impl Group {
-    fn push(&mut self, at: Timestamp, origin: &Origin, event: Event) {
-        let Origin { actor, cause } = origin.clone();
+    fn push(&mut self, origin: &Origin, event: Event) {
+        let (at, Origin { actor, cause }) = (self.at, origin.clone());
         let envelope = Envelope { seq: self.state.seq.next(), at, actor, cause, event };
         evolve(&mut self.state, &envelope);
         self.actions.extend(react(&self.state, &envelope.event));
@@ -281,8 +307,12 @@ fn answer(reply: oneshot::Sender<Result<Outcome, Refusal>>, result: Result<Outco
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use pyro_core::{DaemonStopped, EnvironmentRemoved, Face};
     use pyro_store::Options;
+
+    use crate::clock::Reading;
 
     use super::*;
 
@@ -295,7 +325,11 @@ mod tests {
     }
 
     fn open(dir: &std::path::Path) -> Engine {
-        Engine::start(EventLog::open(dir, Options::default()).unwrap()).unwrap().0
+        open_with(dir, Clock::of_host().unwrap())
+    }
+
+    fn open_with(dir: &std::path::Path, clock: Clock) -> Engine {
+        Engine::start(EventLog::open(dir, Options::default()).unwrap(), clock).unwrap().0
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -312,24 +346,24 @@ mod tests {
         let mut done = 0;
         for one in tries {
             let outcome = one.await.unwrap();
-            assert_eq!(outcome.envelopes()[0].seq, Seq(1));
+            assert_eq!(outcome.envelopes()[0].seq, Seq(2), "behind what was seen of the clock");
             done += usize::from(matches!(outcome, Outcome::Done(_)));
         }
-        assert_eq!((done, engine.state().seq), (1, Seq(1)));
+        assert_eq!((done, engine.state().seq), (1, Seq(2)));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn a_follower_far_behind_misses_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let engine = open(dir.path());
-        let mut follower = engine.follow(Seq(1));
+        let mut follower = engine.follow(Seq(2));
         let total = BROADCAST_LEN + 500;
         for number in 1..=total {
             let submitted = engine.submit(remark(number), origin(Cause::Observation)).await.unwrap();
             assert_eq!(submitted.envelopes().len(), 1);
         }
         for number in 1..=total {
-            assert_eq!(follower.next().await.unwrap().unwrap().seq, Seq(number as u64));
+            assert_eq!(follower.next().await.unwrap().unwrap().seq, Seq(number as u64 + 1));
         }
         let last = engine.submit(remark(0), origin(Cause::Observation)).await.unwrap();
         assert_eq!(follower.next().await.unwrap().unwrap().seq, last.envelopes()[0].seq, "and goes on live");
@@ -362,6 +396,23 @@ mod tests {
                 opened => break opened.unwrap(),
             }
         };
-        assert_eq!(Engine::start(log).unwrap().0.state(), live);
+        assert_eq!(Engine::start(log, Clock::of_host().unwrap()).unwrap().0.state(), live);
+    }
+
+    /// Catches an event that is stamped by a new clock and recorded before it.
+    #[tokio::test]
+    async fn a_clock_that_was_set_is_recorded_before_what_it_stamps() {
+        static WALL: AtomicU64 = AtomicU64::new(1_000_000_000);
+        let read = || Reading { wall: Timestamp(WALL.load(Ordering::SeqCst)), since_boot_us: 7 };
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open_with(dir.path(), Clock::scripted(read));
+        engine.submit(remark(1), origin(Cause::Observation)).await.unwrap();
+        WALL.store(9_000_000_000, Ordering::SeqCst);
+        engine.submit(remark(2), origin(Cause::Observation)).await.unwrap();
+        let kinds: Vec<_> =
+            engine.reader().read(Seq(1)).map(|envelope| envelope.unwrap().event.kind()).collect();
+        assert_eq!(kinds, ["clock_observed", "environment_removed", "clock_observed", "environment_removed"]);
+        assert_eq!(engine.now().await, Timestamp(9_000_000_000));
+        assert_eq!(engine.state().seq, Seq(4), "the same clock is no news");
     }
 }

@@ -8,15 +8,15 @@ use pyro_core::{Command, DeleteReason, Phase, State, Timestamp, WorkspaceId};
 use crate::clock;
 use crate::context::Context;
 
-/// Longest sleep: after a jump of the wall clock expiry is late by this much at the most.
+/// Longest sleep: after the wall clock was set, expiry is late by this much at the most.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// Deletes workspaces and VMs when their time to live is over, for as long as the daemon runs.
 pub(crate) async fn run(context: Arc<Context>) {
     let mut states = context.engine.states();
     loop {
+        reap(&context).await;
         let state = Arc::clone(&states.borrow_and_update());
-        reap(&context, &state).await;
         let pause = next_expiry(&state).map_or(LOOK_AGAIN, |at| until(at).min(LOOK_AGAIN));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -25,9 +25,10 @@ pub(crate) async fn run(context: Arc<Context>) {
     }
 }
 
-/// Deletes what is expired now and returns its ids.
-pub(crate) async fn reap(context: &Context, state: &State) -> Vec<WorkspaceId> {
-    let now = clock::now();
+/// Deletes what is expired now and returns its ids, with the state before.
+pub(crate) async fn reap(context: &Context) -> (Vec<WorkspaceId>, Arc<State>) {
+    let now = context.engine.now().await;
+    let state = context.engine.state();
     let mut reaped = Vec::new();
     for (id, workspace) in &state.workspaces {
         let expired = workspace.expires_at().is_some_and(|at| at <= now);
@@ -38,7 +39,7 @@ pub(crate) async fn reap(context: &Context, state: &State) -> Vec<WorkspaceId> {
             reaped.push(*id);
         }
     }
-    reaped
+    (reaped, state)
 }
 
 fn next_expiry(state: &State) -> Option<Timestamp> {

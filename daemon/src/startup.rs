@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend;
+use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::context::Context;
 use crate::engine::{Engine, Refusal};
@@ -88,8 +89,9 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
     if recovered.torn_len > 0 || recovered.index_rebuilt {
         tracing::info!(?recovered, "recovered the event log");
     }
-    let (engine, actions) = Engine::start(log)?;
-    let host_boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned();
+    let clock = Clock::of_host()?;
+    let host_boot_id = clock.host_boot_id().to_owned();
+    let (engine, actions) = Engine::start(log, clock)?;
     let host_rebooted =
         engine.state().daemon.as_ref().is_some_and(|daemon| daemon.host_boot_id != host_boot_id);
     let leftovers = reconcile(&engine.state());

@@ -2,13 +2,13 @@
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use pyro_core::{
-    Actor, BackendProbed, Cause, DaemonStarted, DaemonStopped, Envelope, EnvironmentInstallFailed,
-    EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested, ExecExited, ExecFailed, ExecLost,
-    ExecRequested, ExecStarted, LimitsChanged, Seq, ShellClosed, ShellClosing, ShellExited, ShellFailed,
-    ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignaled, ShellStarted, SyncCancelRequested,
-    SyncFailed, SyncFinished, SyncLost, SyncRequested, Timestamp, UnknownEvent, WorkspaceCreated,
-    WorkspaceDeleted, WorkspaceDeleting, WorkspaceLabeled, WorkspaceStartFailed, WorkspaceStarted,
-    WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
+    Actor, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped, Envelope,
+    EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested,
+    ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, LimitsChanged, Seq, ShellClosed,
+    ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized,
+    ShellSignaled, ShellStarted, SyncCancelRequested, SyncFailed, SyncFinished, SyncLost, SyncRequested,
+    Timestamp, UnknownEvent, WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceLabeled,
+    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -97,6 +97,7 @@ records! {
     (2, 1) => DaemonStopped,
     (3, 1) => LimitsChanged,
     (4, 1) => BackendProbed,
+    (5, 1) => ClockObserved,
     (20, 1) => EnvironmentInstalled,
     (21, 1) => EnvironmentInstallFailed,
     (22, 1) => EnvironmentRemoved,

@@ -4,8 +4,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::event::{
-    BackendProbed, DaemonStarted, DaemonStopped, EnvironmentInstallFailed, EnvironmentInstalled,
-    EnvironmentRemoved, Event, LimitsChanged,
+    BackendProbed, ClockObserved, DaemonStarted, DaemonStopped, EnvironmentInstallFailed,
+    EnvironmentInstalled, EnvironmentRemoved, Event, LimitsChanged,
 };
 use crate::limits::Limits;
 use crate::state::State;
@@ -20,6 +20,17 @@ pub(super) fn daemon_stopped(fact: &DaemonStopped) -> Vec<Event> {
 
 pub(super) fn limits(state: &State, limits: Limits) -> Vec<Event> {
     if state.limits == limits { Vec::new() } else { vec![Event::LimitsChanged(LimitsChanged { limits })] }
+}
+
+/// A clock that is slewed drifts a little all the time; less than this is not worth an event.
+const CLOCK_TOLERANCE_US: u64 = 1_000_000;
+
+pub(super) fn clock(state: &State, fact: &ClockObserved) -> Vec<Event> {
+    let as_before = state.clock.as_ref().is_some_and(|known| {
+        known.host_boot_id == fact.host_boot_id
+            && known.offset_us.abs_diff(fact.offset_us) < CLOCK_TOLERANCE_US
+    });
+    if as_before { Vec::new() } else { vec![Event::ClockObserved(fact.clone())] }
 }
 
 pub(super) fn probed(fact: &BackendProbed) -> Vec<Event> {

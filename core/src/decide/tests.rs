@@ -9,9 +9,9 @@ use alloc::vec::Vec;
 
 use super::decide;
 use crate::event::{
-    Accelerator, Actor, Backend, Cause, DeleteReason, Envelope, Event, ExecExited, ExecRequested, ExitStatus,
-    Face, Lifetime, Process, StopReason, StreamSummary, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed,
-    WorkspaceStarted, WorkspaceStopped,
+    Accelerator, Actor, Backend, Cause, ClockObserved, DeleteReason, Envelope, Event, ExecExited,
+    ExecRequested, ExitStatus, Face, Lifetime, Process, StopReason, StreamSummary, WorkspaceKind,
+    WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
 };
 use crate::ids::{ExecNumber, Seq, Timestamp, WorkspaceId};
 use crate::rejection::Rejection;
@@ -347,4 +347,32 @@ fn last_exec_is_the_one_that_exited_last() {
         Some(ExecNumber(1)),
         "a lost one has no result"
     );
+}
+
+fn clock(boot: &str, offset_us: i64) -> Command {
+    Command::RecordClock(ClockObserved { host_boot_id: boot.to_string(), offset_us })
+}
+
+#[test]
+fn a_clock_that_was_set_neither_shortens_nor_lengthens_a_life() {
+    const DAY: i64 = 24 * 3600 * 1_000_000;
+    let first = 50_000 * DAY;
+    let history = [clock("a", first), open(ID, None)];
+    let born = given(&history).0.workspace(ID).unwrap().expires_at().unwrap();
+    for days in [400, -400, -60_000] {
+        let jumped = [history.to_vec(), vec![clock("a", first + days * DAY)]].concat();
+        let (state, _) = given(&jumped);
+        let expected = Timestamp(born.0.saturating_add_signed(days * DAY));
+        assert_eq!(state.workspace(ID).unwrap().expires_at(), Some(expected), "{days} days");
+    }
+    let rebooted = [history.to_vec(), vec![clock("b", first + DAY)]].concat();
+    assert_eq!(given(&rebooted).0.workspace(ID).unwrap().expires_at(), Some(born), "no clock to go by");
+}
+
+#[test]
+fn a_clock_that_only_drifts_is_no_news() {
+    let history = [clock("a", 0)];
+    assert_eq!(when(&history, &clock("a", 999_999)), Ok(vec![]));
+    assert_eq!(when(&history, &clock("a", -1_000_000)), Ok(vec!["clock_observed"]));
+    assert_eq!(when(&history, &clock("b", 0)), Ok(vec!["clock_observed"]));
 }

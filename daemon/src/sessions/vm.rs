@@ -94,8 +94,7 @@ impl Session {
     }
 
     pub(super) async fn vm_reap_expired(&self) -> Result<ReapResult, Failure> {
-        let state = self.context.engine.state();
-        let reaped = expiry::reap(&self.context, &state).await;
+        let (reaped, state) = expiry::reap(&self.context).await;
         for workspace in &reaped {
             self.until_deleted(*workspace, state.seq.next()).await?;
         }

@@ -1,10 +1,10 @@
-//! Samples of the events of shells and syncs.
+//! Samples of the events of shells, syncs and clocks.
 
 use pyro_core::{
-    Event, ExitStatus, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellId, ShellInput, ShellLost,
-    ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted, SyncCancelRequested, SyncChanges,
-    SyncFailed, SyncFinished, SyncLost, SyncNumber, SyncPurpose, SyncRequested, SyncSource, SyncSourceKind,
-    TerminalSize, WorkspaceId,
+    ClockObserved, Event, ExitStatus, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellId,
+    ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted,
+    SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncNumber, SyncPurpose,
+    SyncRequested, SyncSource, SyncSourceKind, TerminalSize, WorkspaceId,
 };
 
 use super::{summary, text, workspace};
@@ -65,6 +65,9 @@ pub(super) fn following_kind(event: &Event) -> Vec<Event> {
         Event::SyncLost(_) => {
             vec![Event::SyncCancelRequested(SyncCancelRequested { workspace, sync })]
         }
+        Event::SyncCancelRequested(_) => [i64::MIN, 1_800_000_000_000_000]
+            .map(|offset_us| Event::ClockObserved(ClockObserved { host_boot_id: text(), offset_us }))
+            .to_vec(),
         _ => Vec::new(),
     }
 }
