@@ -97,16 +97,7 @@ fn make_disk(path: &Path) {
 
 /// Makes a bundle that runs `true` in the root; `None` when runc cannot run it on this host.
 pub(crate) fn runc_bundle(root: &Path) -> Option<TempDir> {
-    let bundle = tempfile::tempdir().expect("a temporary directory can be made");
-    let spec = Command::new("runc").args(["spec", "--bundle"]).arg(bundle.path()).status().ok()?;
-    assert!(spec.success(), "runc makes its example configuration");
-    let path = bundle.path().join("config.json");
-    let text = fs::read_to_string(&path).expect("runc made it");
-    let mut config: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
-    config["process"]["terminal"] = false.into();
-    config["process"]["args"] = serde_json::json!(["/bin/sh", "-lc", "true"]);
-    config["root"]["path"] = root.to_str().expect("the path is UTF-8").into();
-    fs::write(path, config.to_string()).expect("the bundle can be written");
+    let bundle = bundle_of(root, &["/bin/sh", "-lc", "true"])?;
     let probe = Command::new("runc")
         .args(["run", "--bundle"])
         .arg(bundle.path())
@@ -115,4 +106,52 @@ pub(crate) fn runc_bundle(root: &Path) -> Option<TempDir> {
         .output()
         .ok()?;
     probe.status.success().then_some(bundle)
+}
+
+/// A container of runc that runs until this is dropped.
+pub(crate) struct Container {
+    name: String,
+    _bundle: TempDir,
+}
+
+impl Container {
+    /// Starts one with that root; `None` when runc cannot run it on this host.
+    pub(crate) fn start(root: &Path) -> Option<Self> {
+        let bundle = bundle_of(root, &["/bin/sleep", "100000"])?;
+        let name = format!("pyro-bench-exec-{}", std::process::id());
+        let mut command = Command::new("runc");
+        command.args(["run", "--detach", "--bundle"]).arg(bundle.path()).arg(&name);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let started = command.status().ok()?;
+        started.success().then_some(Self { name, _bundle: bundle })
+    }
+
+    /// Runs `true` in it.
+    pub(crate) fn exec(&self) {
+        let mut command = Command::new("runc");
+        command.args(["exec", &self.name, "/bin/sh", "-lc", "true"]).stdin(Stdio::null());
+        let status = command.status().expect("runc can be started");
+        assert!(status.success(), "runc exec: {status}");
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _removed = Command::new("runc").args(["delete", "--force", &self.name]).status();
+    }
+}
+
+/// Makes a bundle that runs those words in the root; `None` without runc.
+fn bundle_of(root: &Path, words: &[&str]) -> Option<TempDir> {
+    let bundle = tempfile::tempdir().expect("a temporary directory can be made");
+    let spec = Command::new("runc").args(["spec", "--bundle"]).arg(bundle.path()).status().ok()?;
+    assert!(spec.success(), "runc makes its example configuration");
+    let path = bundle.path().join("config.json");
+    let text = fs::read_to_string(&path).expect("runc made it");
+    let mut config: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    config["process"]["terminal"] = false.into();
+    config["process"]["args"] = serde_json::json!(words);
+    config["root"]["path"] = root.to_str().expect("the path is UTF-8").into();
+    fs::write(path, config.to_string()).expect("the bundle can be written");
+    Some(bundle)
 }

@@ -1,10 +1,11 @@
-//! What `pyro run` costs above what it is made of. Prints one table with ratios from one run; `docs/performance.md` keeps
+//! What pyro costs above what it is made of. Prints one table with ratios from one run; `docs/performance.md` keeps
 //! the results.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 mod by_hand;
 mod sample;
+mod workspace;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -23,6 +24,7 @@ fn main() {
     let mut rows = vec![version()];
     rows.extend(sandbox());
     rows.push(boot());
+    rows.extend(workspace::rows());
     println!("| what | median | baseline | median | ratio | goal |\n|---|---|---|---|---|---|");
     for row in rows {
         println!("{row}");
