@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::context::daemon_actor;
-use crate::follower::Follower;
+use crate::follower::{Follower, Recent};
 
 /// Submissions that wait while a group is being written; more make their senders wait.
 const INBOX_LEN: usize = 1024;
@@ -81,6 +81,7 @@ pub(crate) struct Engine {
     inbox: mpsc::Sender<Submission>,
     state: watch::Receiver<Arc<State>>,
     envelopes: broadcast::Sender<Arc<Envelope>>,
+    recent: Arc<Recent>,
     reader: Reader,
     clock: Clock,
 }
@@ -102,14 +103,22 @@ impl Engine {
         let (publish, published) = watch::channel(Arc::new(state.clone()));
         let envelopes = broadcast::channel(BROADCAST_LEN).0;
         let reader = log.reader();
-        let (read, told) = (reader.clone(), envelopes.clone());
-        let writer =
-            Writer { log, clock: clock.clone(), reader: read, state, publish, envelopes: told, actions };
+        let recent = Arc::new(Recent::default());
+        let writer = Writer {
+            log,
+            clock: clock.clone(),
+            reader: reader.clone(),
+            state,
+            publish,
+            envelopes: envelopes.clone(),
+            recent: Arc::clone(&recent),
+            actions,
+        };
         std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || writer.run(submissions))
             .expect("a thread can be started before the daemon serves anybody");
-        Ok((Self { inbox, state: published, envelopes, reader, clock }, performed))
+        Ok((Self { inbox, state: published, envelopes, recent, reader, clock }, performed))
     }
 
     /// Submits a command and waits until its events are durable.
@@ -142,7 +151,7 @@ impl Engine {
 
     /// Returns a follower that yields every event from `from` on, old ones first, without gap or duplicate.
     pub(crate) fn follow(&self, from: Seq) -> Follower {
-        Follower::new(from, self.envelopes.subscribe(), self.reader.clone())
+        Follower::new(from, self.envelopes.subscribe(), Arc::clone(&self.recent), self.reader.clone())
     }
 
     pub(crate) const fn reader(&self) -> &Reader {
@@ -157,6 +166,7 @@ struct Writer {
     state: State,
     publish: watch::Sender<Arc<State>>,
     envelopes: broadcast::Sender<Arc<Envelope>>,
+    recent: Arc<Recent>,
     actions: mpsc::UnboundedSender<Action>,
 }
 
@@ -269,6 +279,7 @@ impl Writer {
         for Accepted { reply, events } in accepted {
             let own: Vec<_> = envelopes.by_ref().take(events).collect();
             for envelope in &own {
+                self.recent.push(Arc::clone(envelope));
                 // Nobody may be following; then there is nobody to tell.
                 let _followers = self.envelopes.send(Arc::clone(envelope));
             }
