@@ -15,6 +15,7 @@ use pyro_runtime::sandbox::{
 };
 use tokio::time::timeout;
 
+use super::lifetime::{kill_while_booting, wait_for_the_end};
 use super::place::{PATIENCE, Place, run};
 
 /// What the host's server says.
@@ -161,7 +162,7 @@ async fn a_sandbox_outlives_its_network() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_boot_that_is_given_up_leaves_no_network() {
+async fn no_network_is_left_of_a_boot_that_is_given_up_or_whose_daemon_is_killed() {
     let Some(place) = connected() else { return };
     for step in 0..40 {
         // Not a wait: the boot is cut at another point each time.
@@ -170,11 +171,10 @@ async fn a_boot_that_is_given_up_leaves_no_network() {
             booted.unwrap().sandbox.stop(Duration::ZERO).await.unwrap();
         }
         if place.dir().exists() {
-            for process in processes_with(place.dir()).unwrap() {
-                until_gone(&process).await;
-            }
+            wait_for_the_end(place.dir()).await;
         }
     }
+    kill_while_booting(&place).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,8 +229,6 @@ async fn a_network_that_cannot_be_made_says_why() {
         let tools = Tools::in_dirs(vec![dir.path().to_owned()]);
         let error = boot(&SandboxSpec { tools, ..place.spec.clone() }).await.unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
-        for process in processes_with(place.dir()).unwrap() {
-            until_gone(&process).await;
-        }
+        wait_for_the_end(place.dir()).await;
     }
 }
