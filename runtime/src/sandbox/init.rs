@@ -154,17 +154,19 @@ fn start(arguments: &Arguments) -> Result<(), InitError> {
 }
 
 /// Makes a directory that belongs to the sandbox's root. One that is there keeps the owner that it has, because the
-/// sandbox can give its root directory to somebody else.
+/// sandbox can give its root directory to somebody else: so it is not there before it has its first one.
 fn make_disk(dir: &Path, ids: Ids) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
+    let new = dir.with_extension("new");
     // The upper directory lends its mode to the root of the sandbox.
-    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    DirBuilder::new().recursive(true).mode(0o755).create(&new)?;
     match ids {
-        Ids::Range => chown(dir, Some(SANDBOX_UID_BASE), Some(SANDBOX_UID_BASE)),
-        Ids::Single { .. } => Ok(()),
+        Ids::Range => chown(&new, Some(SANDBOX_UID_BASE), Some(SANDBOX_UID_BASE))?,
+        Ids::Single { .. } => {}
     }
+    fs::rename(&new, dir)
 }
 
 /// Which of the two processes this is.

@@ -256,6 +256,26 @@ async fn a_sandbox_that_cannot_be_made_says_why_and_is_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_was_only_begun_is_finished_and_one_that_cannot_be_written_is_refused() {
+    let Some(place) = Place::new() else { return };
+    // What is left when sandbox-init is killed before the directories have their owner.
+    for begun in ["disk/upper.new", "disk/work.new"] {
+        fs::create_dir_all(place.dir().join(begun)).unwrap();
+    }
+    assert_eq!(place.ask("echo kept > /root/file && cat /root/file").await, "kept\n");
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: an ordinary user's directories belong to the sandbox");
+        return;
+    }
+    for foreign in ["disk/upper", "disk/work"] {
+        fs::create_dir_all(place.dir().join(foreign)).unwrap();
+    }
+    let error = boot(&place.spec).await.unwrap_err();
+    let told = "make the sandbox: join the environment with the workspace's disk: read-only";
+    assert!(error.to_string().starts_with(told), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_sandboxes_start_at_once_and_do_not_meet() {
     let Some(places) = (0..8).map(|_| Place::new()).collect::<Option<Vec<_>>>() else { return };
     let mut asked = tokio::task::JoinSet::new();
