@@ -496,6 +496,8 @@ pub struct BackendReport {
     pub reason: Option<String>,
     /// What to install or to change to make it work.
     pub remedy: Option<String>,
+    /// Its guests can have a network.
+    pub network: bool,
     /// Time of its last boot in milliseconds.
     pub boot_ms: Option<u64>,
 }

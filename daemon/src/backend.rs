@@ -50,8 +50,6 @@ pub(crate) enum BackendError {
     Vm { reason: String },
     #[error("failed to start the host sandbox: {reason}")]
     Sandbox { reason: String },
-    #[error("network access is not possible in the host sandbox")]
-    SandboxNetwork,
     #[error("the guest is gone: {reason}")]
     Gone { reason: String },
     #[error("failed to prepare the boot: {0}")]
@@ -178,9 +176,10 @@ async fn choose(
     }
     let missing = vm_tools_missing(context);
     let try_kvm = context.config.accelerator == AcceleratorChoice::Auto && missing.is_none();
-    // Accepting the sandbox does not mean wanting it, and it has no network.
-    let accepts_sandbox =
-        spec.allow_host_compat && !spec.network && context.config.backend == BackendChoice::Auto;
+    // Accepting the sandbox does not mean wanting it, least of all where it lacks the network.
+    let accepts_sandbox = spec.allow_host_compat
+        && context.config.backend == BackendChoice::Auto
+        && !(spec.network && sandbox_network_missing(context).is_some());
     if try_kvm {
         let fingerprint = qemu::fingerprint(&context.tools, &installed.manifest().kernel_version)?;
         let works = match known_kvm(context, &fingerprint) {
@@ -211,13 +210,29 @@ pub(crate) fn vm_tools_missing(context: &Context) -> Option<String> {
     needed.iter().find_map(|tool| context.tools.require(*tool).err()).map(|missing| chain(&missing))
 }
 
-/// Returns why no guest of this host can have a network; `None` when one can.
-pub(crate) fn network_obstacle(context: &Context) -> Option<String> {
+/// Returns what the network of a host sandbox lacks on this host; `None` when it lacks nothing.
+pub(crate) fn sandbox_network_missing(context: &Context) -> Option<String> {
+    sandbox::network_obstacle(&context.tools).map(|obstacle| chain(&obstacle))
+}
+
+/// Returns why no guest of a workspace can have the network that it wants; `None` when it wants none or one can.
+pub(crate) fn network_obstacle(context: &Context, spec: &WorkspaceSpec) -> Option<String> {
+    if !spec.network {
+        return None;
+    }
     match context.config.backend {
-        BackendChoice::HostSandbox => {
-            Some("the configuration chooses the host sandbox, which has no network".to_owned())
+        BackendChoice::HostSandbox => sandbox_network_missing(context),
+        BackendChoice::Qemu => vm_tools_missing(context),
+        BackendChoice::Auto => {
+            let vm = vm_tools_missing(context)?;
+            if !spec.allow_host_compat {
+                return Some(format!("no virtual machine can be booted: {vm}; {OPT_IN}"));
+            }
+            let sandbox = sandbox_network_missing(context)?;
+            Some(format!(
+                "no virtual machine can be booted: {vm}; the host sandbox has no network: {sandbox}"
+            ))
         }
-        BackendChoice::Auto | BackendChoice::Qemu => vm_tools_missing(context),
     }
 }
 
@@ -293,15 +308,14 @@ async fn boot_sandbox(
     spec: &WorkspaceSpec,
     installed: &Installed,
 ) -> Result<Running, BackendError> {
-    if spec.network {
-        return Err(BackendError::SandboxNetwork);
-    }
     let spec = SandboxSpec {
         workspace,
         dir: context.workspace_dir(workspace),
         rootfs: installed.rootfs_tree(),
         agent: context.programs.agent.clone(),
         program: context.programs.pyro.clone(),
+        network: spec.network,
+        tools: context.tools.clone(),
     };
     let booted =
         sandbox::boot(&spec).await.map_err(|error| BackendError::Sandbox { reason: chain(&error) })?;

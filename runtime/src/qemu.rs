@@ -16,7 +16,7 @@ mod console;
 mod disk;
 mod error;
 mod machine;
-pub mod network;
+mod network;
 mod probe;
 mod vsock;
 

@@ -6,7 +6,7 @@
 //!   |---spawn-------->|
 //!   |                 |---clone--------------------->|
 //!   |                 |---ids, "mapped"------------->|
-//!   |<--"pid N"-------|  ends                        |  makes its root, gives up privileges
+//!   |<--"pid N"-------|  ends, or is the network     |  makes its root, gives up privileges
 //!   |  puts it on record                             |
 //!   |---"go"---------------------------------------->|  becomes the agent
 //!   |<--end of the stream----------------------------|
@@ -26,15 +26,18 @@ mod confine;
 mod control;
 mod first;
 mod init;
+mod interfaces;
 mod limits;
-mod loopback;
 mod mounts;
+mod network;
 mod record;
 mod removal;
+mod resolver;
 mod root;
 mod running;
 
 pub use crate::qemu::{AdoptError, Stop};
 pub use boot::{BootError, Booted, SandboxSpec, boot};
 pub use init::init_main;
+pub use network::{NetworkObstacle, network_obstacle};
 pub use running::{Sandbox, adopt, clear, destroy, remove};

@@ -13,9 +13,10 @@ use pyro_core::{ExitStatus, ProbeVerdict, WorkspaceId};
 use pyro_runtime::environment::Environments;
 use pyro_runtime::guest::{ExecSpec, Guest, GuestError, Observation};
 use pyro_runtime::host::Tools;
+use pyro_runtime::network;
 use pyro_runtime::process::processes_with;
 use pyro_runtime::qemu::{
-    AdoptError, BootError, BootSpec, Images, Stop, VmAccelerator, adopt, boot, destroy, fingerprint, network,
+    AdoptError, BootError, BootSpec, Images, Stop, VmAccelerator, adopt, boot, destroy, fingerprint,
     probe_kvm,
 };
 use tokio::io::AsyncWriteExt as _;

@@ -1,5 +1,7 @@
 //! `pyro run --allow-host-compat` in namespaces of this host.
 
+use std::io::Write as _;
+
 use pyro_tests::Pyro;
 
 fn sandbox() -> Pyro {
@@ -20,11 +22,43 @@ fn sandbox_is_only_for_those_who_asked() {
 }
 
 #[test]
-fn network_that_the_sandbox_cannot_give_is_refused_before_anything_is_created() {
+fn network_reaches_the_host_through_the_gateway_and_leaves_nothing_behind() {
+    let greeting = "bytes of the host's loopback\n";
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let script =
+        format!("cat /etc/resolv.conf; cat < /dev/tcp/10.0.2.2/{}", listener.local_addr().unwrap().port());
+    std::thread::spawn(move || {
+        for guest in listener.incoming() {
+            guest.unwrap().write_all(greeting.as_bytes()).unwrap();
+        }
+    });
     let pyro = sandbox();
+    let run = |options: &[&str]| {
+        let command = ["debian:12", "--", "bash", "-c", &script];
+        pyro.run(&[&["run", "--allow-host-compat"], options, &command].concat())
+    };
+    let output = run(&["--network"]);
+    assert_eq!(output.out(), format!("nameserver 10.0.2.3\n{greeting}"), "{}", output.err());
+    assert!(output.err().contains("execution_mode=host_compat exit_code=0"), "{}", output.err());
+    let output = run(&[]);
+    assert_eq!(output.out(), "", "{}", output.err());
+    assert!(output.err().contains("Network is unreachable"), "{}", output.err());
+    let left: Vec<_> =
+        pyro.processes().into_iter().filter(|(_, line)| line.contains("slirp4netns")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn network_that_the_sandbox_cannot_give_is_refused_before_anything_is_created() {
+    let pyro = sandbox().variable("PATH", "/nonexistent");
     let output = pyro.run(&["run", "--json", "--network", "--allow-host-compat", "debian:12", "--", "true"]);
-    assert_eq!((output.code, output.json()["code"].as_str()), (Some(1), Some("unsupported")));
+    let json = output.json();
+    assert_eq!((output.code, json["code"].as_str()), (Some(1), Some("unsupported")));
+    assert!(json["error"].as_str().unwrap().contains("the Debian package slirp4netns"), "{json}");
     assert!(!pyro.kinds().contains(&"workspace_created".to_owned()), "{:?}", pyro.kinds());
+    let doctor = pyro.run(&["doctor", "--json"]).json();
+    let sandbox = doctor["backends"].as_array().unwrap().iter().find(|way| way["backend"] == "host_sandbox");
+    assert_eq!(sandbox.unwrap()["network"], false, "{doctor}");
 }
 
 #[test]

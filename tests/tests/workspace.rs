@@ -332,7 +332,8 @@ fn creation_is_whole_or_gone() {
 
 #[test]
 fn workspace_that_cannot_boot_is_not_there() {
-    let pyro = Pyro::new().config(SANDBOX);
+    // Nowhere is slirp4netns.
+    let pyro = Pyro::new().config(SANDBOX).variable("PATH", "/nonexistent");
     let output = pyro.run(&["workspace", "create", "debian:12", "--json"]);
     assert_eq!((output.code, &output.json()["code"]), (Some(1), &"guest_unavailable".into()));
     assert_eq!(pyro.run(&["workspace", "list", "--json"]).json()["count"], 0);

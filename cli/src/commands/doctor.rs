@@ -103,6 +103,9 @@ fn backend_line(backend: &BackendReport) -> String {
     if let Some(boot_ms) = backend.boot_ms {
         write!(text, ", booted in {boot_ms} ms").expect("a string takes everything");
     }
+    if backend.verdict == "works" && !backend.network {
+        text.push_str(", without a network");
+    }
     for more in [&backend.reason, &backend.remedy].into_iter().flatten() {
         write!(text, "; {more}").expect("a string takes everything");
     }

@@ -110,6 +110,7 @@ fn report() -> DoctorReport {
         verdict: verdict.to_owned(),
         reason: None,
         remedy: None,
+        network: true,
         boot_ms: None,
     };
     DoctorReport {
@@ -177,10 +178,12 @@ fn doctor() {
         "{text}"
     );
     assert!(json.get("runtime").is_none());
-    let sandbox = BackendReport { backend: "host_sandbox".to_owned(), ..report().backends.remove(1) };
+    let sandbox =
+        BackendReport { backend: "host_sandbox".to_owned(), network: false, ..report().backends.remove(1) };
     let weaker = DoctorReport { backend: None, backends: vec![sandbox], ..report() };
     let (text, _) = both(&["doctor"], &Response::Doctor(weaker));
     assert!(text.contains("Guests: only with --allow-host-compat"), "{text}");
+    assert!(text.contains(" works, booted in 2914 ms, without a network\n"), "{text}");
 }
 
 fn event(seq: u64) -> LogEvent {

@@ -33,9 +33,8 @@ impl Session {
         let state = self.context.engine.state();
         let agent = &self.context.programs.agent;
         let backends = self.backends(&state, &probe, &inspections);
-        let usable = |backend: &&BackendReport| backend.verdict == "works" || backend.verdict == "untested";
         let mut allowed = backends.iter().filter(|backend| self.is_configured(backend));
-        let chosen = allowed.find(usable).filter(|_| agent.exists());
+        let chosen = allowed.find(|backend| is_usable(&backend.verdict)).filter(|_| agent.exists());
         let vm = chosen.filter(|backend| backend.backend != Backend::HostSandbox.as_str());
         let mut issues: Vec<_> = probe
             .missing
@@ -94,13 +93,15 @@ impl Session {
             boot.map(|(_, boot_ms)| *boot_ms)
         };
         let vm = |accelerator: &str, verdict: &str, reason: Option<String>, remedy: Option<String>| {
+            let verdict = if missing.is_some() { "missing" } else { verdict };
             BackendReport {
                 backend: Backend::Qemu.as_str().to_owned(),
                 accelerator: accelerator.to_owned(),
-                verdict: if missing.is_some() { "missing".to_owned() } else { verdict.to_owned() },
+                verdict: verdict.to_owned(),
                 reason: missing.clone().or(reason),
                 // What is missing is told with what brings it.
                 remedy: if missing.is_some() { None } else { remedy },
+                network: is_usable(verdict),
                 boot_ms: boot_ms(Backend::Qemu, accelerator),
             }
         };
@@ -128,6 +129,7 @@ impl Session {
                 }),
                 remedy: (!sandbox)
                     .then(|| "allow unprivileged user namespaces, or run pyro as root".to_owned()),
+                network: sandbox && backend::sandbox_network_missing(&self.context).is_none(),
                 boot_ms: boot_ms(Backend::HostSandbox, "native"),
             },
         ]
@@ -197,6 +199,11 @@ impl Session {
             environments: inspections.iter().map(object).collect(),
         }
     }
+}
+
+/// Tells whether guests can be run, as far as is known.
+fn is_usable(verdict: &str) -> bool {
+    verdict == "works" || verdict == "untested"
 }
 
 fn networking(probe: &Probe) -> NetworkingReport {

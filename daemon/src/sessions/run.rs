@@ -31,7 +31,6 @@ impl Session {
         if !known {
             check_not_begun(request.resume)?;
             self.check_early(&request)?;
-            self.check_network(request.network)?;
             self.check_space()?;
         }
         self.peer
@@ -77,17 +76,21 @@ impl Session {
             allow_host_compat: request.allow_host_compat,
         };
         let timeout_ms = request.timeout_seconds.saturating_mul(1000);
-        let command =
-            Command::Run { workspace: draw_id(), spec, command: request.command.clone(), timeout_ms };
+        let command = Command::Run {
+            workspace: draw_id(),
+            spec: spec.clone(),
+            command: request.command.clone(),
+            timeout_ms,
+        };
         pyro_core::decide(&self.context.engine.state(), &command).map_err(ApiError::from)?;
-        Ok(())
+        self.check_network(&spec)
     }
 
-    /// Refuses a network that no guest of this host could have.
-    pub(super) fn check_network(&self, wanted: bool) -> Result<(), Failure> {
-        let obstacle = wanted.then(|| backend::network_obstacle(&self.context)).flatten();
+    /// Refuses a network that no guest could have which this host can run and the client accepts.
+    pub(super) fn check_network(&self, spec: &WorkspaceSpec) -> Result<(), Failure> {
+        let obstacle = backend::network_obstacle(&self.context, spec);
         obstacle.map_or(Ok(()), |reason| {
-            let message = format!("a guest with a network must be a virtual machine: {reason}");
+            let message = format!("a guest cannot have a network: {reason}");
             Err(ApiError::new(ErrorCode::Unsupported, message).with_hint("`pyro doctor` tells more").into())
         })
     }

@@ -5,8 +5,7 @@ use pyro_api::{
     VmNetworkInfoRequest, VmObject, VmStartRequest, VmStatusRequest, VmStopRequest,
 };
 use pyro_core::{Command, Event, Lifetime, Workspace, WorkspaceId, WorkspaceKind, WorkspaceSpec};
-
-use pyro_runtime::qemu::network;
+use pyro_runtime::network;
 
 use super::environments::environment_name;
 use super::life::{execution_mode, gone, metadata};
@@ -19,18 +18,18 @@ const KIND: WorkspaceKind = WorkspaceKind::Vm;
 impl Session {
     pub(super) async fn vm_create(&mut self, request: VmCreateRequest) -> Result<VmObject, Failure> {
         let name = environment_name(&request.environment)?;
-        self.check_network(request.network)?;
-        self.check_space()?;
-        self.installed(&name).await?;
         let spec = WorkspaceSpec {
             environment_version: version_of(&request.environment),
-            environment: name,
+            environment: name.clone(),
             vcpu_count: request.vcpu_count,
             mem_mib: request.mem_mib,
             ttl_seconds: request.ttl_seconds,
             network: request.network,
             allow_host_compat: request.allow_host_compat,
         };
+        self.check_network(&spec)?;
+        self.check_space()?;
+        self.installed(&name).await?;
         let request_id = request.request_id.unwrap_or_else(pyro_api::new_request_id);
         let wish = |workspace| {
             let (kind, lifetime) = (KIND, Lifetime::Ttl);
@@ -84,11 +83,11 @@ impl Session {
             vm_id,
             network_enabled: true,
             tap_name: None,
-            guest_ip: network::GUEST.to_owned(),
-            gateway_ip: network::GATEWAY.to_owned(),
-            subnet_cidr: network::SUBNET.to_owned(),
-            mac_address: network::MAC.to_owned(),
-            dns_servers: vec![network::NAME_SERVER.to_owned()],
+            guest_ip: network::GUEST.to_string(),
+            gateway_ip: network::GATEWAY.to_string(),
+            subnet_cidr: network::SUBNET.to_string(),
+            mac_address: network::MAC.to_string(),
+            dns_servers: vec![network::NAME_SERVER.to_string()],
             outbound_connectivity_expected: true,
         }))
     }

@@ -46,7 +46,7 @@ impl Session {
         // A request that is known goes on, whatever has become of the environment.
         if !self.is_known(request_id) {
             self.check_new(&wish)?;
-            self.check_network(request.network)?;
+            self.check_network(&spec)?;
             self.installed(&name).await?;
         }
         let outcome = self.submit_new(request_id, wish).await?;

@@ -111,6 +111,9 @@ impl Probe {
     }
 }
 
+/// What lacks what carries the network of namespaces.
+const NO_NETWORK: &str = "guests in the host sandbox get no network";
+
 /// The tools that are reported, with what cannot be done without them, most important first. Nothing lacks those without
 /// an effect; the contract asks for them.
 const REPORTED: &[(Tool, Option<&str>)] = &[
@@ -119,6 +122,7 @@ const REPORTED: &[(Tool, Option<&str>)] = &[
     (Tool::Mmdebstrap, Some("environments cannot be pulled")),
     (Tool::MkfsErofs, Some("environments cannot be pulled")),
     (Tool::MkfsExt4, Some("workspaces get no disk")),
+    (Tool::Slirp4netns, Some(NO_NETWORK)),
     (Tool::Firecracker, None),
     (Tool::Ip, None),
     (Tool::Nft, None),
@@ -182,6 +186,12 @@ fn missing(probe: &Probe) -> Vec<Missing> {
     if !probe.namespaces.sandbox {
         let remedy = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1) or run as root";
         add("namespaces", "the host sandbox cannot be used", remedy.to_owned());
+    }
+    if !probe.tun.exists {
+        add("/dev/net/tun", NO_NETWORK, "load the kernel's module tun (modprobe tun)".to_owned());
+    } else if !(probe.tun.readable && probe.tun.writable) {
+        let remedy = "let the user read and write it (its mode is 0666 on Debian)";
+        add("access to /dev/net/tun", NO_NETWORK, remedy.to_owned());
     }
     list
 }
@@ -273,5 +283,7 @@ mod tests {
         assert_eq!(named(&host, "vhost-device-vsock"), !kernel_has_it);
         host.kvm = Access { exists: true, readable: true, writable: false };
         assert!(named(&host, "access to /dev/kvm") && !named(&host, "/dev/kvm"));
+        host.tun = Access { exists: true, readable: true, writable: false };
+        assert!(named(&host, "access to /dev/net/tun") && !named(&host, "/dev/net/tun"));
     }
 }

@@ -44,6 +44,8 @@ pub enum Tool {
     Setpriv,
     /// The shell.
     Sh,
+    /// Carries the network of a network namespace, in user mode.
+    Slirp4netns,
     /// Unpacks archives.
     Tar,
     /// Enters new namespaces.
@@ -77,6 +79,7 @@ impl Tool {
             Self::Qemu => "qemu-system-x86_64",
             Self::Setpriv => "setpriv",
             Self::Sh => "sh",
+            Self::Slirp4netns => "slirp4netns",
             Self::Tar => "tar",
             Self::Unshare => "unshare",
             Self::VhostDeviceVsock => "vhost-device-vsock",
@@ -103,6 +106,7 @@ impl Tool {
             Self::Qemu => "the Debian package qemu-system-x86",
             Self::Setpriv | Self::Unshare => "the Debian package util-linux",
             Self::Sh => "the Debian package dash",
+            Self::Slirp4netns => "the Debian package slirp4netns",
             Self::Tar => "the Debian package tar",
             Self::VhostDeviceVsock => "the crate vhost-device-vsock 0.3 (cargo install vhost-device-vsock)",
             Self::Xz => "the Debian package xz-utils",

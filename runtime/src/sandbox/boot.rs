@@ -16,9 +16,11 @@ use tokio::time::timeout;
 
 use super::control::{GO, WORDS_LEN_MAX, Word};
 use super::init::Arguments;
-use super::record;
+use super::network::{NetworkObstacle, slirp4netns};
+use super::record::{self, Role};
 use super::running::{SOCKET, Sandbox, kill_recorded, transport};
 use crate::guest::{Guest, GuestError};
+use crate::host::Tools;
 use crate::process::{Detached, ProcessRef};
 
 /// Time for a sandbox to answer. It takes milliseconds.
@@ -38,6 +40,10 @@ pub struct SandboxSpec {
     pub agent: PathBuf,
     /// A program that calls [`init_main`](super::init_main) when it is given the argument `sandbox-init`.
     pub program: PathBuf,
+    /// Whether it has a way out; the loopback interface it always has.
+    pub network: bool,
+    /// Where programs of the host are looked for.
+    pub tools: Tools,
 }
 
 /// A sandbox that has just answered for the first time.
@@ -52,6 +58,9 @@ pub struct Booted {
 /// Why a sandbox did not start. Nothing of it runs any more.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
+    /// It was to have a network.
+    #[error("give the sandbox a network")]
+    Network(#[from] NetworkObstacle),
     /// Something on the host's disk could not be made.
     #[error("{what} ({})", path.display())]
     Prepare {
@@ -82,6 +91,7 @@ pub enum BootError {
 ///
 /// See [`BootError`].
 pub async fn boot(spec: &SandboxSpec) -> Result<Booted, BootError> {
+    let slirp4netns = spec.network.then(|| slirp4netns(&spec.tools)).transpose()?;
     let failed = |what| move |source| BootError::Prepare { what, path: spec.dir.clone(), source };
     DirBuilder::new()
         .recursive(true)
@@ -91,7 +101,7 @@ pub async fn boot(spec: &SandboxSpec) -> Result<Booted, BootError> {
     kill_recorded(&spec.dir).await.map_err(failed("end an earlier sandbox"))?;
     let listener = listen(&spec.dir).map_err(failed("listen for the agent"))?;
     let begun = Instant::now();
-    let started = timeout(BOOT_DEADLINE, start(spec, listener)).await;
+    let started = timeout(BOOT_DEADLINE, start(spec, slirp4netns, listener)).await;
     let sandbox = started.map_err(|_elapsed| BootError::Silent)??;
     let boot_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(Booted { sandbox, boot_ms })
@@ -119,58 +129,76 @@ fn listen(dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Kills a process when it is dropped, unless it was taken out.
-struct Unfinished(Option<ProcessRef>);
+/// The processes of a sandbox that does not answer yet. They are killed when this is dropped.
+#[derive(Default)]
+struct Unfinished {
+    first: Option<ProcessRef>,
+    /// What carries the network, in a sandbox with one.
+    network: Option<ProcessRef>,
+}
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if let Some(process) = &self.0 {
+        for process in [&self.first, &self.network].into_iter().flatten() {
             // It cannot be refused: the process was started by this one.
             let _killed = process.kill();
         }
     }
 }
 
-async fn start(spec: &SandboxSpec, listener: UnixListener) -> Result<Sandbox, BootError> {
+async fn start(
+    spec: &SandboxSpec,
+    slirp4netns: Option<PathBuf>,
+    listener: UnixListener,
+) -> Result<Sandbox, BootError> {
     let arguments = Arguments {
         rootfs: spec.rootfs.clone(),
         agent: spec.agent.clone(),
         hostname: spec.workspace.to_string(),
+        slirp4netns,
     };
+    let mut unfinished = Unfinished::default();
     let control = (|| {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         // When this future is dropped, the end of the stream makes the first processes end.
-        Detached::new(&spec.program, &spec.dir)
+        let (init, _ended) = Detached::new(&spec.program, &spec.dir)
             .args(arguments.to_words())
             .stdin(OwnedFd::from(listener))
             .output(OwnedFd::from(theirs))
             .spawn()?;
+        unfinished.network = spec.network.then_some(init);
         UnixStream::from_std(ours)
     })()
     .map_err(BootError::Start)?;
-    let mut first = Unfinished(None);
-    let said = follow(control, &spec.dir, &mut first).await.map_err(BootError::Start)?;
-    let process = match (said, first.0.clone()) {
+    let said = follow(control, &spec.dir, &mut unfinished).await.map_err(BootError::Start)?;
+    let process = match (said, unfinished.first.clone()) {
         (None, Some(process)) => process,
         (None, None) => return Err(BootError::Init("its first process ended without a word".to_owned())),
         (Some(why), _) => return Err(BootError::Init(why)),
     };
     let guest = Guest::new(transport(&spec.dir));
     guest.ping().await?;
-    first.0 = None;
-    Ok(Sandbox::new(spec.dir.clone(), guest, process))
+    unfinished.first = None;
+    Ok(Sandbox::new(spec.dir.clone(), guest, process, unfinished.network.take()))
 }
 
 /// Listens to the first processes until PID 1 has become the agent or they are gone. Returns why they failed if they
 /// did.
-async fn follow(mut control: UnixStream, dir: &Path, first: &mut Unfinished) -> io::Result<Option<String>> {
+async fn follow(
+    mut control: UnixStream,
+    dir: &Path,
+    unfinished: &mut Unfinished,
+) -> io::Result<Option<String>> {
     let (words, mut go) = control.split();
     let mut words = BufReader::new(words.take(WORDS_LEN_MAX)).lines();
     while let Some(line) = words.next_line().await? {
         match Word::parse(&line)? {
             Word::First(process) => {
-                first.0 = record_first(dir, process)?;
+                if let Some(network) = &unfinished.network {
+                    record::write(dir, Role::Network, network.process())?;
+                }
+                unfinished.first = record_first(dir, process)?;
                 // A PID 1 that is gone has told why, or will not be there to be asked.
                 let _gone = go.write_all(&[GO]).await;
             }
@@ -184,7 +212,7 @@ async fn follow(mut control: UnixStream, dir: &Path, first: &mut Unfinished) -> 
 fn record_first(dir: &Path, process: Process) -> io::Result<Option<ProcessRef>> {
     let found = ProcessRef::find(process)?;
     if found.is_some() {
-        record::write(dir, process)?;
+        record::write(dir, Role::First, process)?;
     }
     Ok(found)
 }

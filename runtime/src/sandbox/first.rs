@@ -14,8 +14,9 @@ use rustix::mount::MountAttrFlags;
 
 use super::init::{Arguments, Doing as _, Ids, InitError};
 use super::mounts::Mount;
+use super::network::Uplink;
 use super::root::{Ingredients, protect_proc};
-use super::{confine, limits, loopback};
+use super::{confine, interfaces, limits};
 
 /// Lowest descriptor that is none of the standard ones.
 const OTHERS: i32 = 3;
@@ -25,6 +26,7 @@ pub(super) fn become_agent(
     arguments: &Arguments,
     ids: Ids,
     mapped: &mut PipeReader,
+    uplink: Option<Uplink>,
 ) -> Result<Infallible, InitError> {
     // A session of the daemon's would keep the daemon's job control reachable.
     setsid().doing("leave the session")?;
@@ -33,7 +35,7 @@ pub(super) fn become_agent(
     limits::bound_processes()?;
     sethostname(&arguments.hostname).doing("set the host name")?;
     rustix::system::setdomainname(b"(none)").doing("set the domain name")?;
-    loopback::bring_up().doing("bring the loopback interface up")?;
+    interfaces::bring_loopback_up().doing("bring the loopback interface up")?;
     // When sandbox-init fails, the pipe ends without a byte, and the reason was told.
     mapped.read_exact(&mut [0]).doing("wait for the ids")?;
     become_sandbox_root(ids)?;
@@ -41,8 +43,9 @@ pub(super) fn become_agent(
     limits::forbid_user_namespaces()?;
     limits::bound_pids()?;
     protect_proc()?;
+    let link = uplink.map(Uplink::connect).transpose()?;
     confine::confine()?;
-    replace_program(&agent)
+    replace_program(&agent, link.as_ref())
 }
 
 /// Takes the agent as a mount that cannot be written: everybody in the sandbox can open `/proc/1/exe`, and the file
@@ -65,12 +68,16 @@ fn become_sandbox_root(ids: Ids) -> Result<(), InitError> {
     setresuid(user, user, user).doing("become the sandbox's root")
 }
 
-/// Waits until this process is on record, places the descriptors, and starts the agent.
-fn replace_program(agent: &Mount) -> Result<Infallible, InitError> {
+/// Waits until this process is on record, places the descriptors, and starts the agent. `link` stays open in it and is
+/// nothing that it knows of, so that the network ends with it.
+fn replace_program(agent: &Mount, link: Option<&OwnedFd>) -> Result<Infallible, InitError> {
     // Marked as all others but the listener, so that exec closes it: that is how the daemon learns of it.
     let control = fcntl_dupfd_cloexec(io::stdout().as_fd(), OTHERS).doing("keep the control socket")?;
     let listener = fcntl_dupfd_cloexec(io::stdin().as_fd(), OTHERS).doing("keep the listener")?;
     fcntl_setfd(&listener, FdFlags::empty()).doing("pass the listener on")?;
+    if let Some(link) = link {
+        fcntl_setfd(link, FdFlags::empty()).doing("keep the network")?;
+    }
     let words = ["pyro-guest-agent", "--listen-fd", &listener.as_raw_fd().to_string()]
         .map(|word| CString::new(word).expect("neither words nor numbers have a zero byte"));
     let null = File::options().read(true).write(true).open("/dev/null").doing("open /dev/null")?;

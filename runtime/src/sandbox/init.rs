@@ -11,7 +11,8 @@ use std::process::ExitCode;
 use rustix::fs::Mode;
 
 use super::control::Word;
-use super::{first, limits};
+use super::network::Uplink;
+use super::{first, limits, network};
 use crate::environment::{SANDBOX_UID_BASE, SANDBOX_UID_COUNT};
 use crate::process::ProcessRef;
 
@@ -40,16 +41,27 @@ pub(super) struct Arguments {
     pub(super) rootfs: PathBuf,
     pub(super) agent: PathBuf,
     pub(super) hostname: String,
+    /// The program that carries the network; `None` leaves the sandbox with loopback only.
+    pub(super) slirp4netns: Option<PathBuf>,
 }
 
 impl Arguments {
-    pub(super) fn to_words(&self) -> [OsString; 4] {
-        [COMMAND.into(), self.rootfs.clone().into(), self.agent.clone().into(), self.hostname.clone().into()]
+    pub(super) fn to_words(&self) -> Vec<OsString> {
+        let Self { rootfs, agent, hostname, slirp4netns } = self;
+        let mut words = vec![COMMAND.into(), rootfs.into(), agent.into(), hostname.into()];
+        words.extend(slirp4netns.as_ref().map(OsString::from));
+        words
     }
 
     fn from_words(words: Vec<OsString>) -> Option<Self> {
-        let [rootfs, agent, hostname] = <[OsString; 3]>::try_from(words).ok()?;
-        Some(Self { rootfs: rootfs.into(), agent: agent.into(), hostname: hostname.into_string().ok()? })
+        let mut words = words.into_iter();
+        let arguments = Self {
+            rootfs: words.next()?.into(),
+            agent: words.next()?.into(),
+            hostname: words.next()?.into_string().ok()?,
+            slirp4netns: words.next().map(PathBuf::from),
+        };
+        words.next().is_none().then_some(arguments)
     }
 }
 
@@ -96,7 +108,9 @@ impl Ids {
 pub fn init_main(words: Vec<OsString>) -> ExitCode {
     let started = match Arguments::from_words(words) {
         Some(arguments) => start(&arguments).map_err(|error| error.to_string()),
-        None => Err(format!("usage: {COMMAND} ROOTFS AGENT HOSTNAME, which only the daemon can know")),
+        None => Err(format!(
+            "usage: {COMMAND} ROOTFS AGENT HOSTNAME [SLIRP4NETNS], which only the daemon can know"
+        )),
     };
     match started {
         Ok(()) => ExitCode::SUCCESS,
@@ -121,30 +135,38 @@ fn start(arguments: &Arguments) -> Result<(), InitError> {
         make_disk(Path::new(dir), ids).doing("make the workspace's disk")?;
     }
     let (mapped, map) = io::pipe().doing("make a pipe")?;
+    let network = match &arguments.slirp4netns {
+        Some(program) => Some((program, network::ends().doing("make the ends of the network")?)),
+        None => None,
+    };
     match clone_into_namespaces().doing("make namespaces")? {
         Cloned::Child => {
             drop(map);
-            be_first(arguments, ids, mapped)
+            be_first(arguments, ids, mapped, network.map(|(_, (uplink, _helper))| uplink))
         }
         Cloned::Parent { child } => {
             drop(mapped);
-            introduce(child, ids, map)
+            introduce(child, ids, map)?;
+            let Some((program, (_uplink, helper))) = network else { return Ok(()) };
+            match helper.become_slirp4netns(program, child)? {}
         }
     }
 }
 
 /// Makes a directory that belongs to the sandbox's root. One that is there keeps the owner that it has, because the
-/// sandbox can give its root directory to somebody else.
+/// sandbox can give its root directory to somebody else: so it is not there before it has its first one.
 fn make_disk(dir: &Path, ids: Ids) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
+    let new = dir.with_extension("new");
     // The upper directory lends its mode to the root of the sandbox.
-    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    DirBuilder::new().recursive(true).mode(0o755).create(&new)?;
     match ids {
-        Ids::Range => chown(dir, Some(SANDBOX_UID_BASE), Some(SANDBOX_UID_BASE)),
-        Ids::Single { .. } => Ok(()),
+        Ids::Range => chown(&new, Some(SANDBOX_UID_BASE), Some(SANDBOX_UID_BASE))?,
+        Ids::Single { .. } => {}
     }
+    fs::rename(&new, dir)
 }
 
 /// Which of the two processes this is.
@@ -170,9 +192,9 @@ fn clone_into_namespaces() -> io::Result<Cloned> {
 }
 
 /// Goes on as PID 1, and never comes back.
-fn be_first(arguments: &Arguments, ids: Ids, mut mapped: PipeReader) -> ! {
+fn be_first(arguments: &Arguments, ids: Ids, mut mapped: PipeReader, uplink: Option<Uplink>) -> ! {
     // The pipe stays open until the reason is told: an end of it would be a failure for the parent to tell first.
-    let Err(error) = first::become_agent(arguments, ids, &mut mapped);
+    let Err(error) = first::become_agent(arguments, ids, &mut mapped, uplink);
     say(&Word::Failed(error.to_string()));
     // SAFETY: ends the process, without the hooks for the end of a program that is still to end in the parent.
     unsafe { libc::_exit(1) }
@@ -208,11 +230,14 @@ mod tests {
 
     #[test]
     fn arguments_survive_the_command_line() {
-        let arguments =
-            Arguments { rootfs: "/a b/rootfs".into(), agent: "/agent".into(), hostname: "0123".to_owned() };
-        let words = arguments.to_words();
-        assert_eq!(words[0], COMMAND);
-        assert_eq!(Arguments::from_words(words[1..].to_vec()), Some(arguments));
-        assert_eq!(Arguments::from_words(words[2..].to_vec()), None);
+        for slirp4netns in [None, Some("/usr/bin/slirp4netns".into())] {
+            let (rootfs, agent) = ("/a b/rootfs".into(), "/agent".into());
+            let arguments = Arguments { rootfs, agent, hostname: "0123".to_owned(), slirp4netns };
+            let words = arguments.to_words();
+            assert_eq!(words[0], COMMAND);
+            assert_eq!(Arguments::from_words(words[1..].to_vec()), Some(arguments));
+            assert_eq!(Arguments::from_words(words[1..3].to_vec()), None);
+        }
+        assert_eq!(Arguments::from_words(vec!["word".into(); 5]), None);
     }
 }

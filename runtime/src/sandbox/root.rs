@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fstatvfs};
 use rustix::mount::{
     MountAttrFlags, MountFlags, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, mount_remount,
     unmount,
@@ -111,13 +111,21 @@ impl Ingredients {
     /// sandbox can read the options, and paths of the host are none of its business.
     fn overlay(&self) -> io::Result<Mount> {
         let path = |dir: &OwnedFd| format!("/proc/self/fd/{}", dir.as_raw_fd());
-        NewMount::of("overlay")?
+        let root = NewMount::of("overlay")?
             .option("source", "environment")?
             .option("lowerdir", &path(&self.rootfs))?
             .option("upperdir", &path(&self.upper))?
             .option("workdir", &path(&self.work))?
             .flag("userxattr")?
-            .make(MountAttrFlags::MOUNT_ATTR_NODEV)
+            .make(MountAttrFlags::MOUNT_ATTR_NODEV)?;
+        // That is how overlayfs goes on when it cannot use its own directory.
+        if fstatvfs(&root)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+            return Err(io::Error::new(
+                io::ErrorKind::ReadOnlyFilesystem,
+                "read-only, which the kernel's log explains",
+            ));
+        }
+        Ok(root)
     }
 }
 

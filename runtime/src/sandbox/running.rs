@@ -9,7 +9,7 @@ use pyro_core::Process;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 
-use super::record;
+use super::record::{self, Role};
 use super::removal::remove_tree;
 use crate::guest::{Guest, Transport};
 use crate::process::{ProcessRef, kill_all};
@@ -24,6 +24,8 @@ pub struct Sandbox {
     dir: PathBuf,
     guest: Guest,
     process: ProcessRef,
+    /// What carries the network; `None` without one, and when it has ended before.
+    network: Option<ProcessRef>,
 }
 
 /// Returns how the agent of a workspace's sandbox is reached.
@@ -32,8 +34,13 @@ pub(super) fn transport(dir: &Path) -> Transport {
 }
 
 impl Sandbox {
-    pub(super) const fn new(dir: PathBuf, guest: Guest, process: ProcessRef) -> Self {
-        Self { dir, guest, process }
+    pub(super) const fn new(
+        dir: PathBuf,
+        guest: Guest,
+        process: ProcessRef,
+        network: Option<ProcessRef>,
+    ) -> Self {
+        Self { dir, guest, process, network }
     }
 
     /// Returns how its agent is talked to.
@@ -55,6 +62,10 @@ impl Sandbox {
     /// When the process cannot be ended or the socket not be removed.
     pub async fn stop(&self, grace: Duration) -> io::Result<Stop> {
         let stop = self.stop_agent(grace).await?;
+        if let Some(network) = &self.network {
+            // It notices the end of PID 1 by itself, but does not tell when.
+            end(network).await?;
+        }
         match fs::remove_file(self.dir.join(SOCKET)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(stop),
@@ -67,8 +78,7 @@ impl Sandbox {
         }
         if grace.is_zero() {
             // Nobody needs its files any more.
-            self.process.kill()?;
-            self.process.exited().await?;
+            end(&self.process).await?;
             return Ok(Stop::Forced);
         }
         let by = Instant::now() + grace;
@@ -79,8 +89,7 @@ impl Sandbox {
             exited?;
             return Ok(Stop::Graceful);
         }
-        self.process.kill()?;
-        self.process.exited().await?;
+        end(&self.process).await?;
         Ok(Stop::Forced)
     }
 }
@@ -100,16 +109,24 @@ pub async fn adopt(dir: &Path, process: Process) -> Result<Sandbox, AdoptError> 
             return Err(AdoptError::Gone);
         }
     }
-    Ok(Sandbox::new(dir.to_owned(), guest, process))
+    let network = record::find(dir, Role::Network).map_err(AdoptError::System)?;
+    Ok(Sandbox::new(dir.to_owned(), guest, process, network))
 }
 
 /// Ends the recorded sandbox of a workspace, if it runs.
 pub(super) async fn kill_recorded(dir: &Path) -> io::Result<()> {
-    if let Some(process) = record::find(dir)? {
-        process.kill()?;
-        process.exited().await?;
+    for role in [Role::First, Role::Network] {
+        if let Some(process) = record::find(dir, role)? {
+            end(&process).await?;
+        }
     }
     Ok(())
+}
+
+/// Kills a process and waits for its end.
+async fn end(process: &ProcessRef) -> io::Result<()> {
+    process.kill()?;
+    process.exited().await
 }
 
 /// Ends every process of a workspace's sandbox, whoever started it; its files stay. That nothing runs is no error.

@@ -21,6 +21,9 @@ use super::place::{AGENT, PATIENCE, Place, ROOTFS, run};
 /// Names the directory in which [`booter`] starts a sandbox.
 const BOOT_IN: &str = "PYRO_TEST_BOOT_IN";
 
+/// Set for a [`booter`] whose sandbox has a network.
+const WITH_NETWORK: &str = "PYRO_TEST_BOOT_WITH_NETWORK";
+
 /// User and group `nobody` of the host.
 const USER: u32 = 65_534;
 
@@ -33,8 +36,9 @@ fn inhabitants(sandbox: &ProcessRef) -> Vec<u32> {
     pids.filter(|pid| *pid != sandbox.process().pid && namespace(*pid).as_ref() == Some(&own)).collect()
 }
 
-/// Waits until no process has the listening socket any more: it is inherited by all that a boot starts.
-async fn wait_for_the_end(dir: &Path) {
+/// Waits until no process has the listening socket any more, which is inherited by all that a boot starts, and until
+/// the one has ended that a network is left to.
+pub(crate) async fn wait_for_the_end(dir: &Path) {
     let ended = async {
         loop {
             // The path is too long for an address.
@@ -48,6 +52,9 @@ async fn wait_for_the_end(dir: &Path) {
         }
     };
     timeout(PATIENCE, ended).await.expect("a process of the boot lives on");
+    for process in processes_with(dir).unwrap() {
+        timeout(PATIENCE, process.exited()).await.expect("a detached process lives on").unwrap();
+    }
 }
 
 fn assert_nothing_runs(dir: &Path) {
@@ -115,7 +122,8 @@ async fn everything_ends_with_pid_1() {
 async fn booter() {
     let Some(dir) = env::var_os(BOOT_IN) else { return };
     let Some(place) = Place::new() else { return };
-    let booted = boot(&SandboxSpec { dir: dir.into(), ..place.spec.clone() }).await.unwrap();
+    let network = env::var_os(WITH_NETWORK).is_some();
+    let booted = boot(&SandboxSpec { dir: dir.into(), network, ..place.spec.clone() }).await.unwrap();
     let Process { pid, start_ticks } = booted.sandbox.process().process();
     eprintln!("booted {pid} {start_ticks}");
     std::future::pending().await
@@ -126,6 +134,7 @@ fn start_booter(place: &Place) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["--exact", "lifetime::booter", "--nocapture"])
         .env(BOOT_IN, place.dir())
+        .envs(place.spec.network.then_some((WITH_NETWORK, "1")))
         // It is killed before it can remove a directory of its own.
         .env("TMPDIR", place.home())
         .stdin(Stdio::null())
@@ -161,13 +170,18 @@ async fn a_sandbox_outlives_who_booted_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_killed_while_booting_leaves_a_sandbox_on_record_or_none() {
     let Some(place) = Place::new() else { return };
+    kill_while_booting(&place).await;
+}
+
+/// Has the sandbox of a place booted many times by somebody who is killed earlier or later.
+pub(crate) async fn kill_while_booting(place: &Place) {
     let (mut recorded, mut unrecorded) = (0, 0);
     for step in 0.. {
         // On a busy host it takes longer until there is a record.
         if step >= 40 && recorded > 0 {
             break;
         }
-        let mut booter = start_booter(&place);
+        let mut booter = start_booter(place);
         while !place.dir().join("agent.sock").exists() {
             tokio::task::yield_now().await;
         }
@@ -239,6 +253,26 @@ async fn a_sandbox_that_cannot_be_made_says_why_and_is_gone() {
     let silent = SandboxSpec { program: "/bin/true".into(), ..place.spec.clone() };
     let error = boot(&silent).await.unwrap_err();
     assert!(matches!(error, BootError::Init(_)), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_was_only_begun_is_finished_and_one_that_cannot_be_written_is_refused() {
+    let Some(place) = Place::new() else { return };
+    // What is left when sandbox-init is killed before the directories have their owner.
+    for begun in ["disk/upper.new", "disk/work.new"] {
+        fs::create_dir_all(place.dir().join(begun)).unwrap();
+    }
+    assert_eq!(place.ask("echo kept > /root/file && cat /root/file").await, "kept\n");
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: an ordinary user's directories belong to the sandbox");
+        return;
+    }
+    for foreign in ["disk/upper", "disk/work"] {
+        fs::create_dir_all(place.dir().join(foreign)).unwrap();
+    }
+    let error = boot(&place.spec).await.unwrap_err();
+    let told = "make the sandbox: join the environment with the workspace's disk: read-only";
+    assert!(error.to_string().starts_with(told), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

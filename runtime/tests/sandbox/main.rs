@@ -7,4 +7,5 @@
 mod hostile;
 mod isolation;
 mod lifetime;
+mod network;
 mod place;

@@ -8,6 +8,7 @@ use pyro_core::{ExitStatus, WorkspaceId};
 use pyro_protocol::Stream;
 use pyro_runtime::environment::Environments;
 use pyro_runtime::guest::{ExecSpec, Guest, Observation};
+use pyro_runtime::host::Tools;
 use pyro_runtime::sandbox::{SandboxSpec, boot, destroy};
 
 /// Whose sandboxes they are.
@@ -43,7 +44,15 @@ impl Place {
         let dir = home.path().join(format!("a,b:c-{}", "x".repeat(100)));
         let program =
             env::var_os(PROGRAM).unwrap_or_else(|| env!("CARGO_BIN_EXE_sandbox-init").into()).into();
-        let spec = SandboxSpec { workspace: WORKSPACE, dir, rootfs, agent: agent.into(), program };
+        let spec = SandboxSpec {
+            workspace: WORKSPACE,
+            dir,
+            rootfs,
+            agent: agent.into(),
+            program,
+            network: false,
+            tools: Tools::of_host(),
+        };
         Some(Self { home, spec })
     }
 
