@@ -17,6 +17,7 @@ use pyro_core::{
 use pyro_store::{AppendError, Draft, EventLog, ReadError, Reader};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::checkpoints::Saver;
 use crate::clock::Clock;
 use crate::context::daemon_actor;
 use crate::follower::{Follower, Recent};
@@ -87,13 +88,14 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Replays the log and starts the engine's thread. The second value receives the actions in their order.
+    /// Replays what is behind the last checkpoint and starts the engine's thread. The second value receives the actions in their order.
     pub(crate) fn start(
         log: EventLog,
         clock: Clock,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Action>), ReadError> {
-        let mut state = State::default();
-        for envelope in log.reader().read(Seq(1)) {
+        let saver = Saver::new(log.checkpoints());
+        let mut state = log.checkpoints().latest().unwrap_or_default();
+        for envelope in log.reader().read(state.seq.next()) {
             evolve(&mut state, &envelope?);
         }
         let (inbox, submissions) = mpsc::channel(INBOX_LEN);
@@ -113,6 +115,7 @@ impl Engine {
             envelopes: envelopes.clone(),
             recent: Arc::clone(&recent),
             actions,
+            saver,
         };
         std::thread::Builder::new()
             .name("engine".into())
@@ -168,6 +171,7 @@ struct Writer {
     envelopes: broadcast::Sender<Arc<Envelope>>,
     recent: Arc<Recent>,
     actions: mpsc::UnboundedSender<Action>,
+    saver: Saver,
 }
 
 /// A submission whose events are part of the group that is about to be written.
@@ -273,7 +277,9 @@ impl Writer {
         );
         if state.seq != self.state.seq {
             self.state = state;
-            self.publish.send_replace(Arc::new(self.state.clone()));
+            let published = Arc::new(self.state.clone());
+            self.publish.send_replace(Arc::clone(&published));
+            self.saver.see(published);
         }
         let mut envelopes = envelopes.into_iter().map(Arc::new);
         for Accepted { reply, events } in accepted {
@@ -343,6 +349,16 @@ mod tests {
         Engine::start(EventLog::open(dir, Options::default()).unwrap(), clock).unwrap().0
     }
 
+    /// The engine's thread ends with its last handle and lets go of the log a moment later.
+    async fn reopen(dir: &std::path::Path) -> EventLog {
+        loop {
+            match EventLog::open(dir, Options::default()) {
+                Err(pyro_store::OpenError::Locked { .. }) => tokio::task::yield_now().await,
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn a_request_that_is_repeated_at_once_has_one_effect() {
         let dir = tempfile::tempdir().unwrap();
@@ -400,13 +416,7 @@ mod tests {
             .unwrap();
         let live = engine.state();
         drop(engine);
-        // The engine's thread ends with its last handle and lets go of the log a moment later.
-        let log = loop {
-            match EventLog::open(dir.path(), Options::default()) {
-                Err(pyro_store::OpenError::Locked { .. }) => tokio::task::yield_now().await,
-                opened => break opened.unwrap(),
-            }
-        };
+        let log = reopen(dir.path()).await;
         assert_eq!(Engine::start(log, Clock::of_host().unwrap()).unwrap().0.state(), live);
     }
 
@@ -425,5 +435,27 @@ mod tests {
         assert_eq!(kinds, ["clock_observed", "environment_removed", "clock_observed", "environment_removed"]);
         assert_eq!(engine.now().await, Timestamp(9_000_000_000));
         assert_eq!(engine.state().seq, Seq(4), "the same clock is no news");
+    }
+
+    /// Catches a start from a checkpoint that gives another state than the whole log.
+    #[tokio::test]
+    async fn a_checkpoint_and_what_is_behind_it_are_the_whole_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EventLog::open(dir.path(), Options::default()).unwrap();
+        let checkpoints = log.checkpoints();
+        let engine = Engine::start(log, Clock::of_host().unwrap()).unwrap().0;
+        let limits =
+            |guests_max| Command::RecordLimits(pyro_core::Limits { guests_max, ..Default::default() });
+        engine.submit(limits(3), origin(Cause::Observation)).await.unwrap();
+        checkpoints.save(&engine.state()).unwrap();
+        engine.submit(limits(4), origin(Cause::Observation)).await.unwrap();
+        let mut whole = State::default();
+        for envelope in engine.reader().read(Seq(1)) {
+            evolve(&mut whole, &envelope.unwrap());
+        }
+        drop((engine, checkpoints));
+        let log = reopen(dir.path()).await;
+        assert_eq!(log.checkpoints().latest().map(|state| state.limits.guests_max), Some(3));
+        assert_eq!(*Engine::start(log, Clock::of_host().unwrap()).unwrap().0.state(), whole);
     }
 }

@@ -7,6 +7,7 @@
 //! ```
 
 mod backend;
+mod checkpoints;
 mod clock;
 mod config;
 mod context;

@@ -30,7 +30,7 @@ mod shared;
 mod verify;
 mod writer;
 
-pub use checkpoint::{Checkpoint, CheckpointError};
+pub use checkpoint::{CheckpointError, Checkpoints, state_digest};
 pub use corruption::{Corruption, Fault};
 pub use log::{AppendError, Draft, EventLog, OpenError, Options, Recovered};
 pub use reader::{Read, ReadError, ReadWorkspace, Reader};

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use pyro_core::{Actor, Cause, Envelope, Event, Seq, Timestamp};
 
 use crate::anchor::Anchor;
-use crate::checkpoint::{self, Checkpoint, CheckpointError};
+use crate::checkpoint::Checkpoints;
 use crate::codec::{self, CodecError};
 use crate::corruption::Corruption;
 use crate::files;
@@ -260,20 +260,10 @@ impl EventLog {
         self.open.recovered
     }
 
-    /// Saves the fold of all events up to `seq`. It may be lost; the log never depends on it.
-    ///
-    /// # Errors
-    ///
-    /// [`CheckpointError`] when the log does not reach `seq` or the index cannot be written.
-    pub fn save_checkpoint(&self, seq: Seq, bytes: &[u8]) -> Result<(), CheckpointError> {
-        checkpoint::save(&self.open.shared, seq, bytes)
-    }
-
-    /// Returns the newest checkpoint that belongs to this log; `None` when there is none, and then everything is to be
-    /// replayed.
+    /// Returns the saved folds of this log.
     #[must_use]
-    pub fn latest_checkpoint(&self) -> Option<Checkpoint> {
-        checkpoint::latest(&self.open.shared)
+    pub fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(Arc::clone(&self.open.shared))
     }
 }
 

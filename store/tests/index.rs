@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use pyro_core::{Cause, Envelope, Seq};
-use pyro_store::{CheckpointError, Draft, EventLog};
+use pyro_store::{Draft, EventLog};
 
 use crate::sample;
 
@@ -111,22 +111,4 @@ fn a_closed_index_is_kept() {
     let dir = sample::dir();
     fill(dir.path());
     assert!(!sample::open_small(dir.path()).recovered().index_rebuilt);
-}
-
-/// Catches checkpoints that are lost, altered, or not the newest.
-#[test]
-fn the_latest_checkpoint_is_kept() {
-    let dir = sample::dir();
-    let log = sample::open_small(dir.path());
-    assert_eq!(log.latest_checkpoint(), None);
-    assert!(matches!(log.save_checkpoint(Seq(1), b""), Err(CheckpointError::NoRecord { .. })));
-    log.append(sample::drafts(0..700)).unwrap();
-    let large = vec![0xab; 3 << 20];
-    for (seq, bytes) in [(5, b"five".as_slice()), (699, &large), (300, b"older"), (700, b"last")] {
-        log.save_checkpoint(Seq(seq), bytes).unwrap();
-    }
-    assert!(log.save_checkpoint(Seq(701), b"").is_err());
-    drop(log);
-    let checkpoint = sample::open_small(dir.path()).latest_checkpoint().unwrap();
-    assert_eq!((checkpoint.seq, checkpoint.bytes.as_slice()), (Seq(700), b"last".as_slice()));
 }

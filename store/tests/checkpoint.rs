@@ -1,0 +1,48 @@
+//! Saved folds: they are read back, or everything is replayed.
+
+use pyro_core::{Seq, State, evolve};
+use pyro_store::{CheckpointError, Draft};
+
+use crate::sample;
+
+/// Returns a state in which every part holds something.
+fn state() -> State {
+    let ends = ["workspace_deleting", "workspace_deleted", "shell_failed", "shell_closed", "sync_lost"];
+    let begins = ["exec_requested", "sync_requested"];
+    let kinds = sample::every_kind();
+    let kept = |kind: &&Vec<Draft>| !ends.contains(&kind[0].event.kind());
+    let again = |kind: &&Vec<Draft>| begins.contains(&kind[0].event.kind());
+    let drafts: Vec<_> =
+        kinds.iter().filter(kept).chain(kinds.iter().filter(again)).flatten().cloned().collect();
+    let mut state = State::default();
+    for envelope in sample::envelopes(&drafts) {
+        evolve(&mut state, &envelope);
+    }
+    state
+}
+
+/// Catches checkpoints that are lost, altered, or not the newest.
+#[test]
+fn the_latest_one_is_kept() {
+    let dir = sample::dir();
+    let log = sample::open_small(dir.path());
+    let at = |seq| State { seq: Seq(seq), ..state() };
+    assert_eq!(log.checkpoints().latest(), None);
+    assert!(matches!(log.checkpoints().save(&at(1)), Err(CheckpointError::NoRecord { .. })));
+    log.append(sample::drafts(0..700)).unwrap();
+    for seq in [5, 699, 300, 700] {
+        log.checkpoints().save(&at(seq)).unwrap();
+    }
+    assert!(log.checkpoints().save(&at(701)).is_err());
+    drop(log);
+    assert_eq!(sample::open_small(dir.path()).checkpoints().latest(), Some(at(700)));
+}
+
+/// Catches a state whose shape changed while its version did not: an old checkpoint would be read as something else.
+/// Raise `STATE_VERSION` in `store/src/codec.rs` together with this digest.
+#[test]
+fn another_shape_has_another_version() {
+    let digest = pyro_store::state_digest(&state()).unwrap();
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, "d32f6aacdbb268d1871070bff514e997cccd62c64258e70061dd5db50d771892", "version 1");
+}
