@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io::{self, Write as _};
 use std::os::fd::RawFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,8 +16,10 @@ use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::announce;
+use crate::arguments::STAGES;
 use crate::children::{self, Children};
 use crate::connection::{Connection, ConnectionError};
+use crate::import::Imports;
 use crate::inherited;
 use crate::journal::Journal;
 use crate::listener::Listener;
@@ -36,8 +39,9 @@ enum Place {
     Sandbox { socket: std::os::fd::OwnedFd },
 }
 
-/// Serves as the agent of a host sandbox, on the listening socket that was inherited as `fd`.
-pub(crate) fn run_on_inherited(fd: RawFd) -> ExitCode {
+/// Serves as the agent of a host sandbox, on the listening socket that was inherited as `fd`. Imports are staged in
+/// the directory `stages`.
+pub(crate) fn run_on_inherited(fd: RawFd, stages: &Path) -> ExitCode {
     let served = inherited::take(fd).and_then(|socket| {
         inherited::reset_signals();
         let own = rustix::process::getpid();
@@ -50,7 +54,7 @@ pub(crate) fn run_on_inherited(fd: RawFd) -> ExitCode {
         std::env::set_current_dir("/")?;
         // PID 1 gets the orphans anyhow; elsewhere they would escape from below the agent.
         rustix::process::set_child_subreaper(Some(own))?;
-        serve(Place::Sandbox { socket }, Trees::Wardens(Rc::new(Wardens::default())))
+        serve(Place::Sandbox { socket }, Trees::Wardens(Rc::new(Wardens::default())), stages)
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,7 +67,7 @@ pub(crate) fn run_on_inherited(fd: RawFd) -> ExitCode {
 
 /// Serves as PID 1 of a virtual machine until the host wants it to end.
 pub(crate) fn run_on_vsock(trees: Trees) -> io::Result<()> {
-    serve(Place::VirtualMachine, trees)
+    serve(Place::VirtualMachine, trees, Path::new(STAGES))
 }
 
 /// Writes to stderr, which is the console of a virtual machine and a log of a sandbox.
@@ -78,18 +82,20 @@ pub(crate) fn complain(what: &dyn std::error::Error) {
     let _unwritable = writeln!(io::stderr(), "{line}");
 }
 
-fn serve(place: Place, trees: Trees) -> io::Result<()> {
+fn serve(place: Place, trees: Trees, stages: &Path) -> io::Result<()> {
+    let imports = Imports::recover(stages)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, serve_until_shutdown(place, trees))
+    LocalSet::new().block_on(&runtime, serve_until_shutdown(place, trees, imports))
 }
 
-async fn serve_until_shutdown(place: Place, trees: Trees) -> io::Result<()> {
+async fn serve_until_shutdown(place: Place, trees: Trees, imports: Imports) -> io::Result<()> {
     let children = Rc::new(Children::default());
     let ended = children::ended()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let trees = Rc::new(trees);
     let shared = Rc::new(Shared {
         journal: Journal::new(Rc::clone(&trees), Rc::clone(&children)),
+        imports,
         boot_id: boot_id()?,
         shutdown: Notify::new(),
     });

@@ -3,7 +3,11 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// The directory in which imports are staged: on the root's file system, from which they are moved in.
+pub(crate) const STAGES: &str = "/.pyro";
 
 /// What this process is.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,6 +18,8 @@ pub(crate) enum Mode {
     Listen {
         /// The inherited listening socket.
         fd: RawFd,
+        /// The directory in which imports are staged.
+        stages: PathBuf,
     },
     /// The process between the agent and one command.
     Warden {
@@ -26,7 +32,7 @@ pub(crate) enum Mode {
 
 /// The arguments are none of the known ones.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("usage: pyro-guest-agent --listen-fd N (or as /init of an initramfs)")]
+#[error("usage: pyro-guest-agent --listen-fd N [--stage-root DIR] (or as /init of an initramfs)")]
 pub(crate) struct Usage;
 
 impl Mode {
@@ -38,7 +44,10 @@ impl Mode {
     fn parse(arguments: Vec<OsString>, pid: u32) -> Result<Self, Usage> {
         let mut rest = arguments.into_iter();
         match rest.next().as_ref().and_then(|first| first.to_str()) {
-            Some("--listen-fd") => Ok(Self::Listen { fd: descriptor(rest.next())? }),
+            Some("--listen-fd") => {
+                let fd = descriptor(rest.next())?;
+                Ok(Self::Listen { fd, stages: stages(rest.next(), rest.next())? })
+            }
             Some("--warden") => {
                 let report = descriptor(rest.next())?;
                 let command: Vec<_> = rest.collect();
@@ -60,6 +69,14 @@ fn descriptor(argument: Option<OsString>) -> Result<RawFd, Usage> {
     let fd: RawFd =
         argument.as_ref().and_then(|text| text.to_str()).and_then(|text| text.parse().ok()).ok_or(Usage)?;
     if fd > 2 { Ok(fd) } else { Err(Usage) }
+}
+
+fn stages(option: Option<OsString>, directory: Option<OsString>) -> Result<PathBuf, Usage> {
+    match (option.as_ref().and_then(|option| option.to_str()), directory) {
+        (None, None) => Ok(PathBuf::from(STAGES)),
+        (Some("--stage-root"), Some(directory)) => Ok(PathBuf::from(directory)),
+        _ => Err(Usage),
+    }
 }
 
 /// Tells a person on stderr how the program is used.
@@ -86,7 +103,11 @@ mod tests {
 
     #[test]
     fn a_sandbox_names_its_socket() {
-        assert_eq!(parse(&["--listen-fd", "3"], 1), Ok(Mode::Listen { fd: 3 }));
+        let listen = |stages: &str| Ok(Mode::Listen { fd: 3, stages: PathBuf::from(stages) });
+        assert_eq!(parse(&["--listen-fd", "3"], 1), listen("/.pyro"));
+        assert_eq!(parse(&["--listen-fd", "3", "--stage-root", "/tmp/a"], 1), listen("/tmp/a"));
+        assert_eq!(parse(&["--listen-fd", "3", "--stage-root"], 1), Err(Usage));
+        assert_eq!(parse(&["--listen-fd", "3", "--other", "/tmp/a"], 1), Err(Usage));
         assert_eq!(parse(&["--listen-fd", "1"], 1), Err(Usage));
         assert_eq!(parse(&["--listen-fd", "x"], 1), Err(Usage));
         assert_eq!(parse(&["--listen-fd"], 1), Err(Usage));

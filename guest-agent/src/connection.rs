@@ -50,6 +50,13 @@ impl Connection {
         Ok(Self { socket: readiness::watch(socket)? })
     }
 
+    /// Gives the socket up; its calls block from now on.
+    pub(crate) fn into_blocking(self) -> io::Result<OwnedFd> {
+        let socket = self.socket.into_inner();
+        rustix::io::ioctl_fionbio(&socket, false)?;
+        Ok(socket)
+    }
+
     /// Returns the next frame; `None` when the host hung up between two.
     ///
     /// Nothing is lost when it is cancelled.

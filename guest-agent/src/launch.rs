@@ -58,7 +58,7 @@ impl Prepared {
     /// Starts the shell itself, as a member of the cgroup whose `cgroup.procs` is given.
     pub(crate) fn spawn_in_cgroup(self, procs: OwnedFd) -> Result<(Pid, [OwnedFd; 2]), Failed> {
         let (mut command, cwd, read) = self.into_command("/bin/sh", &[]);
-        // SAFETY: only system calls that are safe after fork in a single-threaded process; no allocation, no lock.
+        // SAFETY: only system calls that are safe after fork, also beside threads of imports; no allocation, no lock.
         unsafe {
             command.pre_exec(move || {
                 rustix::process::fchdir(&cwd)?;

@@ -1,7 +1,7 @@
 //! The agent in a guest: PID 1 of a virtual machine, or of the host sandbox's process namespace.
 //!
-//! It serves `docs/guest-protocol.md`. One thread does everything: the boot phases one after the other, then a
-//! single-threaded runtime. Only a warden, which is a process of its own, has two.
+//! It serves `docs/guest-protocol.md`. One thread does everything but the files of imports: the boot phases one after
+//! the other, then a single-threaded runtime. Each import has its own, and a warden, another process, has two.
 
 mod agent;
 mod announce;
@@ -10,6 +10,7 @@ mod boot;
 mod children;
 mod connection;
 mod follow;
+mod import;
 mod inherited;
 mod journal;
 mod launch;
@@ -30,7 +31,7 @@ use arguments::Mode;
 fn main() -> ExitCode {
     match Mode::of_this_process() {
         Ok(Mode::Init) => boot::run(),
-        Ok(Mode::Listen { fd }) => agent::run_on_inherited(fd),
+        Ok(Mode::Listen { fd, stages }) => agent::run_on_inherited(fd, &stages),
         Ok(Mode::Warden { report, command }) => warden::run(report, &command),
         Err(usage) => arguments::complain(&usage),
     }

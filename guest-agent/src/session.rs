@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::connection::{Connection, ConnectionError};
 use crate::follow::{self, Ending};
+use crate::import::{self, Imports};
 use crate::journal::Journal;
 use crate::launch;
 use crate::operation::Operation;
@@ -24,6 +25,7 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) journal: Journal,
+    pub(crate) imports: Imports,
     pub(crate) boot_id: BootId,
     /// Notified when the guest shall end.
     pub(crate) shutdown: Notify,
@@ -60,6 +62,12 @@ pub(crate) async fn serve(connection: Connection, shared: Rc<Shared>) -> Result<
             }
             HostFrame::Exec(exec) => return run(&connection, &mut decoder, &shared, exec).await,
             HostFrame::Attach(attach) => return resume(&connection, &mut decoder, &shared, attach).await,
+            HostFrame::AskImport { op } => {
+                connection.send(&GuestFrame::ImportState(shared.imports.state(op))).await?;
+            }
+            HostFrame::Import(request) => {
+                return import::serve(connection, decoder, &shared.imports, request).await;
+            }
             HostFrame::Hello(_)
             | HostFrame::Ack(_)
             | HostFrame::Kill
@@ -70,11 +78,9 @@ pub(crate) async fn serve(connection: Connection, shared: Rc<Shared>) -> Result<
             | HostFrame::Resize(_)
             | HostFrame::Signal { .. }
             | HostFrame::HangUp { .. }
-            | HostFrame::Import(_)
             | HostFrame::Entry(_)
             | HostFrame::Content(_)
-            | HostFrame::Commit
-            | HostFrame::AskImport { .. } => return Err(ConnectionError::Unexpected(frame)),
+            | HostFrame::Commit => return Err(ConnectionError::Unexpected(frame)),
         }
     }
     Ok(())

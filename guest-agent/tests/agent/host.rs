@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Starts the agent with the listening socket, which is this shell's stdin, as descriptor 3, and with signals ignored
 /// as a careless parent leaves them.
-const START: &str = r#"trap '' HUP INT QUIT USR1; exec "$0" --listen-fd 3 3<&0 0</dev/null"#;
+const START: &str = r#"trap '' HUP INT QUIT USR1; exec "$0" --listen-fd 3 "$@" 3<&0 0</dev/null"#;
 
 /// A running agent, with a directory for its test.
 pub(crate) struct Agent {
@@ -31,7 +32,22 @@ impl Agent {
     pub(crate) fn start() -> Self {
         let mut shell = Command::new("sh");
         shell.args(["-c", START]);
-        Self::start_by(shell)
+        Self::start_by(shell, &[])
+    }
+
+    /// Starts an agent that stages imports in this directory.
+    pub(crate) fn start_staging(stages: &Path) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", START]);
+        Self::start_by(shell, &[Path::new("--stage-root"), stages])
+    }
+
+    /// Starts an agent that stages imports in this directory, in a mount namespace that the script has changed.
+    pub(crate) fn start_staging_behind(script: &str, stages: &Path) -> Self {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+        unshare.arg(format!("set -e; {script}; {START}"));
+        Self::start_by(unshare, &[Path::new("--stage-root"), stages])
     }
 
     /// Starts an agent in a mount namespace that has no `/bin/sh`.
@@ -39,14 +55,15 @@ impl Agent {
         let mut unshare = Command::new("unshare");
         unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
         unshare.arg(format!(r#"mount -t tmpfs none "$(readlink -f /bin)" && {START}"#));
-        Self::start_by(unshare)
+        Self::start_by(unshare, &[])
     }
 
-    fn start_by(mut starter: Command) -> Self {
+    fn start_by(mut starter: Command, arguments: &[&Path]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let listener = UnixListener::bind(directory.path().join("agent")).expect("a socket");
         starter
             .arg(env!("CARGO_BIN_EXE_pyro-guest-agent"))
+            .args(arguments)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         let process =
@@ -172,6 +189,11 @@ impl Link {
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("an agent that reads");
+    }
+
+    /// Sends nothing more.
+    pub(crate) fn finish(&self) {
+        self.stream.shutdown(Shutdown::Write).expect("an agent that is there");
     }
 
     /// Returns the next frame; `None` when the agent has closed the connection.

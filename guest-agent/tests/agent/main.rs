@@ -4,6 +4,7 @@
 
 mod command;
 mod host;
+mod import;
 mod output;
 mod session;
 mod tree;
