@@ -3,6 +3,7 @@
 pub mod environment;
 pub mod guest;
 pub mod host;
+pub mod import;
 pub mod network;
 pub mod process;
 pub mod qemu;
