@@ -19,6 +19,7 @@ use crate::announce;
 use crate::arguments::STAGES;
 use crate::children::{self, Children};
 use crate::connection::{Connection, ConnectionError};
+use crate::ending::Ending;
 use crate::import::Imports;
 use crate::inherited;
 use crate::journal::Journal;
@@ -97,9 +98,10 @@ async fn serve_until_shutdown(place: Place, trees: Trees, imports: Imports) -> i
         journal: Journal::new(Rc::clone(&trees), Rc::clone(&children)),
         imports,
         boot_id: boot_id()?,
-        shutdown: Notify::new(),
+        ending: Ending::default(),
     });
-    spawn_local(async move { children.reap(ended).await });
+    let reaped = Rc::clone(&children);
+    spawn_local(async move { reaped.reap(ended).await });
     let listener = match place {
         Place::Sandbox { socket } => Listener::new(socket)?,
         Place::VirtualMachine => {
@@ -110,11 +112,27 @@ async fn serve_until_shutdown(place: Place, trees: Trees, imports: Imports) -> i
     };
     tokio::select! {
         () = accept_all(&listener, &shared) => {}
-        () = shared.shutdown.notified() => {}
+        () = until_the_end(&shared, &trees, &children) => {}
         _ = terminate.recv() => {}
     }
     trees.end_all().await;
     Ok(())
+}
+
+/// Waits for the order to end; then has all processes end by themselves, as long as the order gives them. The host is
+/// served meanwhile: it wants to see what they have to say.
+async fn until_the_end(shared: &Shared, trees: &Trees, children: &Children) {
+    shared.ending.ordered().await;
+    shared.journal.close();
+    let farewell = async {
+        shared.journal.hang_up();
+        trees.terminate_all(children).await;
+    };
+    tokio::select! {
+        biased;
+        () = shared.ending.over() => {}
+        () = farewell => {}
+    }
 }
 
 async fn accept_all(listener: &Listener, shared: &Rc<Shared>) {
@@ -150,6 +168,7 @@ async fn serve_connection(connection: Connection, shared: Rc<Shared>) {
             error @ (ConnectionError::Decode(_)
             | ConnectionError::Encode(_)
             | ConnectionError::Unexpected(_)
+            | ConnectionError::Input(_)
             | ConnectionError::Silent),
         ) => complain(&error),
     }

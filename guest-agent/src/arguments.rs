@@ -6,6 +6,8 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::launch::Session;
+
 /// The directory in which imports are staged: on the root's file system, from which they are moved in.
 pub(crate) const STAGES: &str = "/.pyro";
 
@@ -21,10 +23,12 @@ pub(crate) enum Mode {
         /// The directory in which imports are staged.
         stages: PathBuf,
     },
-    /// The process between the agent and one command.
+    /// The process between the agent and one command or shell.
     Warden {
         /// The inherited socket to the agent.
         report: RawFd,
+        /// The session that the program shall lead.
+        session: Session,
         /// Program and arguments; never empty.
         command: Vec<OsString>,
     },
@@ -48,11 +52,8 @@ impl Mode {
                 let fd = descriptor(rest.next())?;
                 Ok(Self::Listen { fd, stages: stages(rest.next(), rest.next())? })
             }
-            Some("--warden") => {
-                let report = descriptor(rest.next())?;
-                let command: Vec<_> = rest.collect();
-                if command.is_empty() { Err(Usage) } else { Ok(Self::Warden { report, command }) }
-            }
+            Some("--warden") => Self::warden(Session::Plain, rest),
+            Some("--terminal-warden") => Self::warden(Session::OnTerminal, rest),
             // The kernel hands words of its command line that it does not know to init as arguments.
             Some(_) | None => {
                 if pid == 1 {
@@ -62,6 +63,12 @@ impl Mode {
                 }
             }
         }
+    }
+
+    fn warden(session: Session, mut rest: impl Iterator<Item = OsString>) -> Result<Self, Usage> {
+        let report = descriptor(rest.next())?;
+        let command: Vec<_> = rest.collect();
+        if command.is_empty() { Err(Usage) } else { Ok(Self::Warden { report, session, command }) }
     }
 }
 
@@ -115,8 +122,11 @@ mod tests {
 
     #[test]
     fn a_warden_has_a_command() {
-        let command = vec![OsString::from("/bin/sh"), OsString::from("-lc")];
-        assert_eq!(parse(&["--warden", "4", "/bin/sh", "-lc"], 9), Ok(Mode::Warden { report: 4, command }));
-        assert_eq!(parse(&["--warden", "4"], 9), Err(Usage));
+        for (word, session) in [("--warden", Session::Plain), ("--terminal-warden", Session::OnTerminal)] {
+            let command = vec![OsString::from("/bin/sh"), OsString::from("-lc")];
+            let warden = Mode::Warden { report: 4, session, command };
+            assert_eq!(parse(&[word, "4", "/bin/sh", "-lc"], 9), Ok(warden));
+            assert_eq!(parse(&[word, "4"], 9), Err(Usage));
+        }
     }
 }

@@ -5,14 +5,16 @@ use std::collections::HashMap;
 use std::io;
 
 use pyro_protocol::ExitStatus;
-use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, WaitStatus};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// The children whose end somebody waits for.
 #[derive(Debug, Default)]
 pub(crate) struct Children {
     waiting: RefCell<HashMap<Pid, oneshot::Sender<ExitStatus>>>,
+    reaped: Notify,
 }
 
 impl Children {
@@ -36,9 +38,22 @@ impl Children {
                     let _unwatched = watcher.send(status);
                 }
             }
+            self.reaped.notify_waiters();
             if ended.recv().await.is_none() {
                 return;
             }
+        }
+    }
+
+    /// Waits until this process has no child. For PID 1 that is when no other process is left.
+    pub(crate) async fn all_ended(&self) {
+        loop {
+            let reaped = self.reaped.notified();
+            let looked = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            if matches!(rustix::process::waitid(WaitId::All, looked), Err(Errno::CHILD)) {
+                return;
+            }
+            reaped.await;
         }
     }
 }

@@ -8,8 +8,9 @@ use rustix::net::{SendAncillaryBuffer, SendFlags};
 use tokio::io::unix::AsyncFd;
 
 use crate::readiness;
+use crate::shell::InputError;
 
-/// Bytes that are read at once. What the host sends is small, except for the command of an exec.
+/// Bytes that are read at once. What the host sends is small, except for commands, input and files.
 const READ_BYTES: usize = 16 * 1024;
 
 /// A stream socket, of vsock or Unix.
@@ -34,8 +35,11 @@ pub(crate) enum ConnectionError {
     #[error("read a frame: the stream ends within it")]
     Cut,
     /// The frame is not allowed in this state.
-    #[error("accept the frame {0:?} in this state")]
+    #[error("accept a frame of kind {:#04x} in this state", .0.kind())]
     Unexpected(HostFrame),
+    /// The input is not for this shell, or too much.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// The host was silent.
     #[error("wait for the first frame")]
     Silent,

@@ -1,23 +1,28 @@
-//! A connection that follows an operation: output and exit go out, acknowledgements and orders come in.
+//! A connection that follows an operation: output and exit go out; acknowledgements, orders and input come in.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
 
 use pyro_protocol::{
-    Ack, Decoder, GuestFrame, HostFrame, OUTPUT_DATA_MAX, OUTPUT_HEAD_BYTES, Phase, Stream, output_head,
+    Ack, Decoder, GuestFrame, HostFrame, InputProgress, OUTPUT_DATA_MAX, OUTPUT_HEAD_BYTES, Phase, Stream,
+    output_head,
 };
+use rustix::process::Signal;
 
 use crate::connection::{Connection, ConnectionError};
 use crate::operation::Operation;
+use crate::shell::Shell;
 
-/// How following ended.
+/// Up to what an operation was followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum Followed {
     /// The host hung up; the operation goes on.
-    HungUp,
+    ToHangUp,
     /// The host has recorded the end of the operation.
-    Forgotten,
+    ToForget,
 }
 
 /// What one connection has sent of its operation.
@@ -28,6 +33,8 @@ struct Follower<'a> {
     number: u64,
     /// Positions of the next bytes to send, of stdout and stderr.
     next: [Cell<u64>; 2],
+    /// What the host was last told of the input of a shell.
+    progress: Cell<Option<InputProgress>>,
     /// The exit or the failure has been sent.
     ended: Cell<bool>,
 }
@@ -39,10 +46,16 @@ pub(crate) async fn follow(
     connection: &Connection,
     decoder: &mut Decoder<HostFrame>,
     from: [u64; 2],
-) -> Result<Ending, ConnectionError> {
+) -> Result<Followed, ConnectionError> {
     let number = operation.follow();
-    let follower =
-        Follower { operation, connection, number, next: from.map(Cell::new), ended: Cell::new(false) };
+    let follower = Follower {
+        operation,
+        connection,
+        number,
+        next: from.map(Cell::new),
+        progress: Cell::default(),
+        ended: Cell::default(),
+    };
     let mut sending = pin!(follower.send_all());
     let mut receiving = pin!(follower.receive_all(decoder));
     // Both directions at once: an acknowledgement must get in while output waits to get out.
@@ -57,14 +70,28 @@ pub(crate) async fn follow(
 }
 
 impl Follower<'_> {
-    async fn receive_all(&self, decoder: &mut Decoder<HostFrame>) -> Result<Ending, ConnectionError> {
+    async fn receive_all(&self, decoder: &mut Decoder<HostFrame>) -> Result<Followed, ConnectionError> {
         while let Some(frame) = self.connection.receive(decoder).await? {
-            match frame {
-                HostFrame::Ack(Ack { stream, offset }) if offset <= self.next(stream).get() => {
-                    self.operation.release(stream, offset);
+            match &frame {
+                HostFrame::Ack(Ack { stream, offset }) if *offset <= self.next(*stream).get() => {
+                    self.operation.release(*stream, *offset);
                 }
                 HostFrame::Kill => self.operation.kill(),
-                HostFrame::Forget if self.ended.get() => return Ok(Ending::Forgotten),
+                HostFrame::Forget if self.ended.get() => return Ok(Followed::ToForget),
+                HostFrame::Input(input) => {
+                    self.shell(&frame)?.take(input)?;
+                    self.operation.advanced();
+                }
+                HostFrame::Resize(size) => self.begun_shell(&frame).await?.resize(*size),
+                HostFrame::Signal { signal } => {
+                    let signal = Signal::from_named_raw((*signal).into())
+                        .ok_or_else(|| ConnectionError::Unexpected(frame.clone()))?;
+                    self.begun_shell(&frame).await?.signal(signal);
+                }
+                HostFrame::HangUp { grace_ms } => {
+                    self.begun_shell(&frame).await?.hang_up();
+                    self.operation.kill_after(Duration::from_millis(*grace_ms));
+                }
                 HostFrame::Hello(_)
                 | HostFrame::Exec(_)
                 | HostFrame::Attach(_)
@@ -76,10 +103,6 @@ impl Follower<'_> {
                 | HostFrame::Forget
                 | HostFrame::Terminate { .. }
                 | HostFrame::Shell(_)
-                | HostFrame::Input(_)
-                | HostFrame::Resize(_)
-                | HostFrame::Signal { .. }
-                | HostFrame::HangUp { .. }
                 | HostFrame::Import(_)
                 | HostFrame::Entry(_)
                 | HostFrame::Content(_)
@@ -87,7 +110,19 @@ impl Follower<'_> {
                 | HostFrame::AskImport { .. } => return Err(ConnectionError::Unexpected(frame)),
             }
         }
-        Ok(Ending::HungUp)
+        Ok(Followed::ToHangUp)
+    }
+
+    /// Returns the shell that the frame is for.
+    fn shell(&self, frame: &HostFrame) -> Result<&Rc<Shell>, ConnectionError> {
+        self.operation.shell().ok_or_else(|| ConnectionError::Unexpected(frame.clone()))
+    }
+
+    /// Returns the shell that the frame is for, as soon as it runs. An order must not get lost because it came early.
+    async fn begun_shell(&self, frame: &HostFrame) -> Result<&Rc<Shell>, ConnectionError> {
+        let shell = self.shell(frame)?;
+        self.operation.settled().await;
+        Ok(shell)
     }
 
     async fn send_all(&self) -> Result<(), ConnectionError> {
@@ -110,8 +145,8 @@ impl Follower<'_> {
                 }
                 Phase::Running(_) | Phase::Exited(_) => {}
             }
-            // One frame of each in turn, so that neither stream holds up the other.
-            let mut idle = true;
+            // One frame of each in turn, so that none holds up another.
+            let mut idle = !(started && self.send_progress().await?);
             for stream in Stream::ALL {
                 idle &= !self.send_output(stream).await?;
             }
@@ -124,6 +159,17 @@ impl Follower<'_> {
             }
             changed.await;
         }
+    }
+
+    /// Sends how far the input of a shell has come; returns whether that was news.
+    async fn send_progress(&self) -> Result<bool, ConnectionError> {
+        let progress = self.operation.shell().map(|shell| shell.progress());
+        let Some(news) = progress.filter(|progress| self.progress.get() != Some(*progress)) else {
+            return Ok(false);
+        };
+        self.progress.set(Some(news));
+        self.connection.send(&GuestFrame::InputProgress(news)).await?;
+        Ok(true)
     }
 
     /// Sends the next output of a stream; returns whether there was any.

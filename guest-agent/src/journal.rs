@@ -1,53 +1,67 @@
 //! All operations that the agent keeps.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-use pyro_protocol::{self as protocol, Exec, Failed, OPERATIONS_MAX, Stage};
+use pyro_protocol::{self as protocol, Failed, OPERATIONS_MAX, Stage};
 use rustix::io::Errno;
 use tokio::task::spawn_local;
 
 use crate::children::Children;
-use crate::launch;
+use crate::launch::{self, Request};
 use crate::operation::{self, Operation};
+use crate::shell::Shell;
 use crate::tree::Trees;
 
 /// The operations by number, and what is needed to start one.
 #[derive(Debug)]
 pub(crate) struct Journal {
     operations: RefCell<BTreeMap<u64, Rc<Operation>>>,
+    /// Nothing more is started.
+    is_closed: Cell<bool>,
     trees: Rc<Trees>,
     children: Rc<Children>,
 }
 
 impl Journal {
     pub(crate) fn new(trees: Rc<Trees>, children: Rc<Children>) -> Self {
-        Self { operations: RefCell::default(), trees, children }
+        Self { operations: RefCell::default(), is_closed: Cell::default(), trees, children }
     }
 
-    /// Returns the operation that `exec` asks for. It is started unless its number is known: a number runs once.
+    /// Returns the operation that is asked for. It is started unless its number is known: a number runs once.
     ///
     /// # Errors
     ///
-    /// When too many operations are kept. A full journal refuses instead of dropping an exit that the host has not
-    /// recorded.
-    pub(crate) fn start(&self, exec: Exec) -> Result<Rc<Operation>, Failed> {
+    /// When too many operations are kept, or the guest is about to end. A full journal refuses instead of dropping an exit
+    /// that the host has not recorded.
+    pub(crate) fn start(&self, request: Request) -> Result<Rc<Operation>, Failed> {
         let mut operations = self.operations.borrow_mut();
-        if let Some(known) = operations.get(&exec.op) {
+        if let Some(known) = operations.get(&request.op()) {
             return Ok(Rc::clone(known));
         }
-        if operations.len() >= OPERATIONS_MAX {
-            let full = io::Error::from(Errno::AGAIN);
-            let message = format!("keep the operation: {OPERATIONS_MAX} are kept");
-            return Err(launch::failed(Stage::Admission, &full, message));
+        if self.is_closed.get() {
+            return Err(refused(Errno::SHUTDOWN, "the guest is about to end"));
         }
-        let operation = Operation::new(exec.op);
-        operations.insert(exec.op, Rc::clone(&operation));
+        if operations.len() >= OPERATIONS_MAX {
+            return Err(refused(Errno::AGAIN, &format!("{OPERATIONS_MAX} are kept")));
+        }
+        let operation = Operation::new(&request);
+        operations.insert(request.op(), Rc::clone(&operation));
         let (trees, children) = (Rc::clone(&self.trees), Rc::clone(&self.children));
-        spawn_local(operation::run(Rc::clone(&operation), exec, trees, children));
+        spawn_local(operation::run(Rc::clone(&operation), request, trees, children));
         Ok(operation)
+    }
+
+    /// Tells all shells that their terminals are gone.
+    pub(crate) fn hang_up(&self) {
+        self.operations.borrow().values().filter_map(|operation| operation.shell()).for_each(Shell::hang_up);
+    }
+
+    /// Starts nothing more. What has been started goes on.
+    pub(crate) fn close(&self) {
+        self.is_closed.set(true);
     }
 
     /// Returns the operation with this number; `None` when it is not kept.
@@ -64,4 +78,8 @@ impl Journal {
     pub(crate) fn summary(&self) -> Vec<protocol::Operation> {
         self.operations.borrow().values().map(|operation| operation.summary()).collect()
     }
+}
+
+fn refused(error: Errno, why: &str) -> Failed {
+    launch::failed(Stage::Admission, &io::Error::from(error), format!("keep the operation: {why}"))
 }

@@ -1,4 +1,4 @@
-//! Starting commands.
+//! Starting commands and shells.
 
 #![expect(unsafe_code, reason = "what a child does between fork and exec is outside of Rust's rules")]
 
@@ -8,12 +8,17 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use pyro_protocol::{Exec, Failed, Stage};
-use rustix::fs::{Mode, OFlags};
+use pyro_protocol::{Exec, Failed, Shell, Stage};
+use rustix::fs::{Access, Mode, OFlags};
 use rustix::io::{Errno, FdFlags};
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
+use tokio::io::unix::AsyncFd;
+
+use crate::readiness;
+use crate::terminal::Terminal;
 
 /// The environment that every command has, before its own variables.
 const ENVIRONMENT: [(&str, &str); 4] = [
@@ -23,57 +28,162 @@ const ENVIRONMENT: [(&str, &str); 4] = [
     ("TERM", "dumb"),
 ];
 
+/// What a shell has over it, before its own variables.
+const SHELL_ENVIRONMENT: [(&str, &str); 3] =
+    [("TERM", "xterm-256color"), ("PS1", "pyro$ "), ("PROMPT_COMMAND", "")];
+
+/// The shell of people, where there is one.
+const BASH: &str = "/bin/bash";
+
+/// The shell of commands, and of people where there is no other.
+const SH: &str = "/bin/sh";
+
 /// Bytes that a pipe holds, in place of the kernel's 64 KiB: fewer switches between the command and the agent.
 const PIPE_BYTES: usize = 256 * 1024;
 
-/// Everything that a command needs before its process exists.
+/// What is to be started.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// A command.
+    Exec(Exec),
+    /// A shell.
+    Shell(Shell),
+}
+
+impl Request {
+    /// Returns the host's number of the operation.
+    pub(crate) const fn op(&self) -> u64 {
+        match self {
+            Self::Exec(Exec { op, .. }) | Self::Shell(Shell { op, .. }) => *op,
+        }
+    }
+
+    /// Returns the time after which it is ended; `None` when it may run for ever.
+    pub(crate) const fn timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Exec(exec) => Some(Duration::from_millis(exec.timeout_ms)),
+            Self::Shell(_) => None,
+        }
+    }
+}
+
+/// The session that a program leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Session {
+    /// One without a terminal.
+    Plain,
+    /// One whose controlling terminal is stdin.
+    OnTerminal,
+}
+
+impl Session {
+    /// Makes this process the leader of such a session. Only system calls that are safe after fork.
+    fn begin(self) -> io::Result<()> {
+        rustix::process::setsid()?;
+        match self {
+            Self::Plain => Ok(()),
+            Self::OnTerminal => Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?),
+        }
+    }
+}
+
+/// The agent's side of what a program is connected to.
+#[derive(Debug)]
+pub(crate) enum Channel {
+    /// The read ends of stdout and stderr.
+    Pipes([AsyncFd<OwnedFd>; 2]),
+    /// The terminal that is stdin, stdout and stderr.
+    Terminal(Terminal),
+}
+
+/// Everything that a command or shell needs before its process exists.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    command: String,
-    env: Vec<(String, String)>,
+    /// Path of the shell that is started, in both cases.
+    pub(crate) program: &'static str,
+    /// The session that it shall lead.
+    pub(crate) session: Session,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     cwd: OwnedFd,
-    write: [OwnedFd; 2],
-    /// The read ends of stdout and stderr.
-    pub(crate) read: [OwnedFd; 2],
+    /// Its stdin, stdout and stderr.
+    stdio: [Stdio; 3],
+    channel: Channel,
 }
 
 impl Prepared {
-    /// Opens the working directory and the pipes.
-    pub(crate) fn new(exec: Exec) -> Result<Self, Failed> {
-        let cwd = exec.cwd.as_deref().unwrap_or("/");
-        let cwd = open_cwd(Path::new(cwd), exec.create_cwd)
-            .map_err(|error| failed(Stage::Cwd, &error, format!("open the working directory {cwd:?}")))?;
+    /// Opens the working directory, and the pipes or the terminal.
+    pub(crate) fn new(request: Request) -> Result<Self, Failed> {
+        match request {
+            Request::Exec(exec) => Self::of_command(exec),
+            Request::Shell(shell) => Self::of_shell(shell),
+        }
+    }
+
+    fn of_command(exec: Exec) -> Result<Self, Failed> {
+        let cwd = open_cwd(exec.cwd.as_deref().unwrap_or("/"), exec.create_cwd)?;
         let pipes = pipe().and_then(|stdout| Ok((stdout, pipe()?)));
         let (stdout, stderr) =
             pipes.map_err(|error| failed(Stage::Prepare, &error, "make the pipes".to_owned()))?;
         Ok(Self {
-            command: exec.command,
-            env: exec.env,
+            program: SH,
+            session: Session::Plain,
+            arguments: vec!["-lc".to_owned(), exec.command],
+            environment: exec.env,
             cwd,
-            write: [stdout.1, stderr.1],
-            read: [stdout.0, stderr.0],
+            stdio: [Stdio::null(), stdout.1.into(), stderr.1.into()],
+            channel: Channel::Pipes([stdout.0, stderr.0]),
+        })
+    }
+
+    fn of_shell(shell: Shell) -> Result<Self, Failed> {
+        let cwd = open_cwd(&shell.cwd, shell.create_cwd)?;
+        let terminal = Terminal::open(shell.size).and_then(|terminal| {
+            let stdio = [terminal.slave()?.into(), terminal.slave()?.into(), terminal.slave()?.into()];
+            Ok((terminal, stdio))
+        });
+        let (terminal, stdio) =
+            terminal.map_err(|error| failed(Stage::Prepare, &error, "open the terminal".to_owned()))?;
+        let (program, arguments) = match rustix::fs::access(BASH, Access::EXEC_OK) {
+            Ok(()) => (BASH, &["--noprofile", "--norc", "-i"][..]),
+            Err(_absent) => (SH, &["-i"][..]),
+        };
+        let own = SHELL_ENVIRONMENT.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Ok(Self {
+            program,
+            session: Session::OnTerminal,
+            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            environment: own.into_iter().chain(shell.env).collect(),
+            cwd,
+            stdio,
+            channel: Channel::Terminal(terminal),
         })
     }
 
     /// Starts the shell itself, as a member of the cgroup whose `cgroup.procs` is given.
-    pub(crate) fn spawn_in_cgroup(self, procs: OwnedFd) -> Result<(Pid, [OwnedFd; 2]), Failed> {
-        let (mut command, cwd, read) = self.into_command("/bin/sh", &[]);
+    pub(crate) fn spawn_in_cgroup(self, procs: OwnedFd) -> Result<(Pid, Channel), Failed> {
+        let (program, session) = (self.program, self.session);
+        let (mut command, cwd, channel) = self.into_command(program, &[]);
         // SAFETY: only system calls that are safe after fork, also beside threads of imports; no allocation, no lock.
         unsafe {
             command.pre_exec(move || {
                 rustix::process::fchdir(&cwd)?;
                 rustix::io::write(&procs, b"0")?;
-                rustix::process::setsid()?;
-                Ok(())
+                session.begin()
             });
         }
-        Ok((spawn(&mut command).map_err(shell_failed)?, read))
+        Ok((spawn(&mut command).map_err(|error| shell_failed(program, &error))?, channel))
     }
 
     /// Starts a warden that starts the shell; `report` is the warden's end of the socket.
-    pub(crate) fn spawn_warden(self, report: OwnedFd) -> Result<[OwnedFd; 2], Failed> {
+    pub(crate) fn spawn_warden(self, report: OwnedFd) -> Result<Channel, Failed> {
         let number = report.as_raw_fd().to_string();
-        let (mut command, cwd, read) = self.into_command("/proc/self/exe", &["--warden", &number, "/bin/sh"]);
+        let mode = match self.session {
+            Session::Plain => "--warden",
+            Session::OnTerminal => "--terminal-warden",
+        };
+        let program = self.program;
+        let (mut command, cwd, channel) = self.into_command("/proc/self/exe", &[mode, &number, program]);
         // SAFETY: as above.
         unsafe {
             command.pre_exec(move || {
@@ -83,29 +193,27 @@ impl Prepared {
             });
         }
         spawn(&mut command).map_err(|error| failed(Stage::Spawn, &error, "start the warden".to_owned()))?;
-        Ok(read)
+        Ok(channel)
     }
 
-    fn into_command(self, program: &str, arguments: &[&str]) -> (Command, OwnedFd, [OwnedFd; 2]) {
-        let [stdout, stderr] = self.write;
+    fn into_command(self, program: &str, first: &[&str]) -> (Command, OwnedFd, Channel) {
+        let [stdin, stdout, stderr] = self.stdio;
         let mut command = Command::new(program);
-        command.args(arguments).args(["-lc", &self.command]).env_clear().envs(ENVIRONMENT).envs(self.env);
-        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-        (command, self.cwd, self.read)
+        command.args(first).args(self.arguments);
+        command.env_clear().envs(ENVIRONMENT).envs(self.environment);
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        (command, self.cwd, self.channel)
     }
 }
 
-/// Starts a program in a session of its own, with everything else as it is here.
-pub(crate) fn spawn_in_new_session(words: &[impl AsRef<OsStr>]) -> io::Result<Pid> {
+/// Starts a program as the leader of a session, with everything else as it is here.
+pub(crate) fn spawn_in_session(words: &[impl AsRef<OsStr>], session: Session) -> io::Result<Pid> {
     let (program, arguments) = words.split_first().ok_or(Errno::INVAL)?;
     let mut command = Command::new(program);
     command.args(arguments);
-    // SAFETY: a single system call that is safe after fork.
+    // SAFETY: only system calls that are safe after fork.
     unsafe {
-        command.pre_exec(|| {
-            rustix::process::setsid()?;
-            Ok(())
-        });
+        command.pre_exec(move || session.begin());
     }
     spawn(&mut command)
 }
@@ -116,7 +224,12 @@ fn spawn(command: &mut Command) -> io::Result<Pid> {
     Ok(Pid::from_raw(child.id().cast_signed()).expect("a child has a process id"))
 }
 
-fn open_cwd(path: &Path, create: bool) -> io::Result<OwnedFd> {
+fn open_cwd(path: &str, create: bool) -> Result<OwnedFd, Failed> {
+    open_directory(Path::new(path), create)
+        .map_err(|error| failed(Stage::Cwd, &error, format!("open the working directory {path:?}")))
+}
+
+fn open_directory(path: &Path, create: bool) -> io::Result<OwnedFd> {
     if !path.is_absolute() {
         return Err(Errno::INVAL.into());
     }
@@ -126,16 +239,17 @@ fn open_cwd(path: &Path, create: bool) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let ends = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+/// Makes a pipe; returns the end to read and the end to write.
+fn pipe() -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     // Only a matter of speed, and refused where the user's share of pipe memory is used up.
-    let _size = rustix::pipe::fcntl_setpipe_size(&ends.0, PIPE_BYTES);
-    Ok(ends)
+    let _size = rustix::pipe::fcntl_setpipe_size(&read, PIPE_BYTES);
+    Ok((readiness::watch(read)?, write))
 }
 
 /// Returns the failure of a shell that could not be started.
-pub(crate) fn shell_failed(error: io::Error) -> Failed {
-    failed(Stage::Spawn, &error, "start /bin/sh".to_owned())
+pub(crate) fn shell_failed(program: &str, error: &io::Error) -> Failed {
+    failed(Stage::Spawn, error, format!("start {program}"))
 }
 
 /// Returns the failure of an operation that never ran.

@@ -9,6 +9,7 @@ mod arguments;
 mod boot;
 mod children;
 mod connection;
+mod ending;
 mod follow;
 mod import;
 mod inherited;
@@ -20,6 +21,8 @@ mod pump;
 mod readiness;
 mod retained;
 mod session;
+mod shell;
+mod terminal;
 mod tree;
 mod vsock;
 mod warden;
@@ -32,7 +35,7 @@ fn main() -> ExitCode {
     match Mode::of_this_process() {
         Ok(Mode::Init) => boot::run(),
         Ok(Mode::Listen { fd, stages }) => agent::run_on_inherited(fd, &stages),
-        Ok(Mode::Warden { report, command }) => warden::run(report, &command),
+        Ok(Mode::Warden { report, session, command }) => warden::run(report, session, &command),
         Err(usage) => arguments::complain(&usage),
     }
 }

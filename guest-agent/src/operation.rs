@@ -1,4 +1,4 @@
-//! One operation: a command, from its acceptance until it is forgotten.
+//! One operation: a command or a shell, from its acceptance until it is forgotten.
 //!
 //! ```text
 //! Starting -> Running -> Exited
@@ -6,19 +6,19 @@
 //! ```
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pyro_protocol::{self as protocol, Exec, ExitStatus, Exited, Failed, Phase, Stage, Started, Stream};
+use pyro_protocol::{self as protocol, ExitStatus, Exited, Phase, Started, Stream};
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::Instant;
 
 use crate::children::Children;
-use crate::launch;
-use crate::pump;
+use crate::launch::{Channel, Request};
+use crate::pump::{self, Source};
 use crate::retained::Retained;
+use crate::shell::{self, Shell};
 use crate::tree::{Launched, Tree, Trees};
 
 /// The end of a command whose warden did not live to report it: only SIGKILL ends a warden before its work is done, and
@@ -30,9 +30,13 @@ const LOST: ExitStatus = ExitStatus::Signal(9);
 pub(crate) struct Operation {
     number: u64,
     phase: RefCell<Phase>,
-    tree: RefCell<Option<Tree>>,
+    /// What only a shell has.
+    shell: Option<Rc<Shell>>,
+    tree: RefCell<Option<Rc<Tree>>>,
     /// Somebody wanted it to end before there was a tree.
     kill_at_start: Cell<bool>,
+    /// When the tree will be killed, and what will do it.
+    doom: RefCell<Option<(Instant, JoinHandle<()>)>>,
     outputs: [RefCell<Retained>; 2],
     /// Number of the newest connection that follows it.
     follower: Cell<u64>,
@@ -41,12 +45,17 @@ pub(crate) struct Operation {
 }
 
 impl Operation {
-    pub(crate) fn new(number: u64) -> Rc<Self> {
+    pub(crate) fn new(request: &Request) -> Rc<Self> {
         Rc::new(Self {
-            number,
+            number: request.op(),
             phase: RefCell::new(Phase::Starting),
+            shell: match request {
+                Request::Exec(_) => None,
+                Request::Shell(_) => Some(Rc::default()),
+            },
             tree: RefCell::default(),
             kill_at_start: Cell::default(),
+            doom: RefCell::default(),
             outputs: Default::default(),
             follower: Cell::default(),
             changed: Notify::new(),
@@ -61,6 +70,22 @@ impl Operation {
 
     pub(crate) fn phase(&self) -> Phase {
         self.phase.borrow().clone()
+    }
+
+    /// Returns what only a shell has; `None` for a command.
+    pub(crate) const fn shell(&self) -> Option<&Rc<Shell>> {
+        self.shell.as_ref()
+    }
+
+    /// Waits until it runs or never will.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if !matches!(*self.phase.borrow(), Phase::Starting) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     fn set_phase(&self, phase: Phase) {
@@ -91,7 +116,7 @@ impl Operation {
         }
     }
 
-    /// Says that there is more output.
+    /// Says that there is more output, or that input has come further.
     pub(crate) fn advanced(&self) {
         self.changed.notify_waiters();
     }
@@ -136,6 +161,31 @@ impl Operation {
         }
     }
 
+    /// Ends the whole tree after a time, unless that was wanted sooner. Without effect when there is no tree.
+    pub(crate) fn kill_after(&self, grace: Duration) {
+        let deadline = after(Instant::now(), grace);
+        let mut doom = self.doom.borrow_mut();
+        let Some(tree) = self.tree.borrow().clone() else { return };
+        if doom.as_ref().is_some_and(|(known, _)| *known <= deadline) {
+            return;
+        }
+        // It holds the tree and not the operation, which may be forgotten meanwhile.
+        let task = spawn_local(async move {
+            tokio::time::sleep_until(deadline).await;
+            tree.kill();
+        });
+        if let Some((_, later)) = doom.replace((deadline, task)) {
+            later.abort();
+        }
+    }
+
+    /// Says that its process has ended, or that it never ran.
+    fn end_shell(&self) {
+        if let Some(shell) = &self.shell {
+            shell.end();
+        }
+    }
+
     /// Returns what the agent's journal says of it.
     pub(crate) fn summary(&self) -> protocol::Operation {
         let kept = |stream| {
@@ -152,27 +202,25 @@ impl Operation {
 }
 
 /// Runs the operation from its start to its exit.
-pub(crate) async fn run(operation: Rc<Operation>, exec: Exec, trees: Rc<Trees>, children: Rc<Children>) {
-    let timeout = Duration::from_millis(exec.timeout_ms);
+pub(crate) async fn run(
+    operation: Rc<Operation>,
+    request: Request,
+    trees: Rc<Trees>,
+    children: Rc<Children>,
+) {
+    let timeout = request.timeout();
     let start = Instant::now();
-    let attempt = match trees.launch(exec, &children).await {
+    let mut running = match trees.launch(request, &children).await {
         Ok(launched) => Running::begin(&operation, launched),
-        Err(failed) => Err(failed),
-    };
-    let mut running = match attempt {
-        Ok(running) => running,
-        Err(failed) => return operation.set_phase(Phase::Failed(failed)),
-    };
-    let status = match tokio::time::timeout_at(deadline(start, timeout), &mut running.end).await {
-        Ok(end) => end.unwrap_or(LOST),
-        Err(_elapsed) => {
-            operation.kill();
-            let _killed = (&mut running.end).await;
-            ExitStatus::TimedOut
+        Err(failed) => {
+            operation.end_shell();
+            return operation.set_phase(Phase::Failed(failed));
         }
     };
+    let status = running.end(&operation, timeout.map(|timeout| after(start, timeout))).await;
     let duration_ms =
         u64::try_from(start.elapsed().as_millis()).expect("a guest lives less than 584 million years");
+    operation.end_shell();
     running.collect(&operation).await;
     let exited = Exited {
         status,
@@ -183,53 +231,73 @@ pub(crate) async fn run(operation: Rc<Operation>, exec: Exec, trees: Rc<Trees>, 
     operation.set_phase(Phase::Exited(exited));
 }
 
-/// A year stands for times that the clock cannot hold.
-fn deadline(start: Instant, timeout: Duration) -> Instant {
-    start.checked_add(timeout).unwrap_or(start + Duration::from_secs(365 * 24 * 3600))
+/// Returns the time so much after `start`. A year stands for times that the clock cannot hold.
+pub(crate) fn after(start: Instant, time: Duration) -> Instant {
+    start.checked_add(time).unwrap_or(start + Duration::from_secs(365 * 24 * 3600))
 }
 
 /// What only the task of a running operation needs.
 struct Running {
     end: oneshot::Receiver<ExitStatus>,
     exited: watch::Sender<bool>,
-    pumps: [tokio::task::JoinHandle<Option<tokio::net::unix::pipe::Receiver>>; 2],
+    pumps: Vec<JoinHandle<Option<Source>>>,
 }
 
 impl Running {
-    fn begin(operation: &Rc<Operation>, launched: Launched) -> Result<Self, Failed> {
-        let Launched { pid, tree, end, outputs } = launched;
-        let receivers = outputs.map(tokio::net::unix::pipe::Receiver::from_owned_fd);
-        let [stdout, stderr] = match receivers {
-            [Ok(stdout), Ok(stderr)] => [stdout, stderr],
-            [Err(error), _] | [_, Err(error)] => {
-                tree.kill();
-                return Err(pipes_failed(&error));
-            }
-        };
+    fn begin(operation: &Rc<Operation>, launched: Launched) -> Self {
+        let Launched { pid, tree, end, channel } = launched;
         if operation.kill_at_start.get() {
             tree.kill();
         }
-        *operation.tree.borrow_mut() = Some(tree);
-        operation.set_phase(Phase::Running(Started { pid }));
+        *operation.tree.borrow_mut() = Some(Rc::new(tree));
         let (exited, seen) = watch::channel(false);
         let pump =
-            |stream, pipe| spawn_local(pump::collect(Rc::clone(operation), stream, pipe, seen.clone()));
-        let pumps = [pump(Stream::Stdout, stdout), pump(Stream::Stderr, stderr)];
-        Ok(Self { end, exited, pumps })
+            |stream, source| spawn_local(pump::collect(Rc::clone(operation), stream, source, seen.clone()));
+        let pumps = match channel {
+            Channel::Pipes([stdout, stderr]) => {
+                vec![pump(Stream::Stdout, Source::Pipe(stdout)), pump(Stream::Stderr, Source::Pipe(stderr))]
+            }
+            Channel::Terminal(terminal) => {
+                let terminal = Rc::new(terminal);
+                if let Some(shell) = &operation.shell {
+                    shell.begin(Rc::clone(&terminal), pid);
+                }
+                spawn_local(shell::type_input(Rc::clone(operation), Rc::clone(&terminal), seen.clone()));
+                vec![pump(Stream::Stdout, Source::Terminal(terminal))]
+            }
+        };
+        operation.set_phase(Phase::Running(Started { pid }));
+        Self { end, exited, pumps }
     }
 
-    /// Waits until the output that the command left in the pipes is kept; what comes later is discarded.
+    /// Waits for the end of the process, which comes at the deadline at the latest.
+    async fn end(&mut self, operation: &Operation, deadline: Option<Instant>) -> ExitStatus {
+        let timeout = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            end = &mut self.end => return end.unwrap_or(LOST),
+            () = timeout => {}
+        }
+        operation.kill();
+        let _killed = (&mut self.end).await;
+        ExitStatus::TimedOut
+    }
+
+    /// Waits until the output that the command left behind is kept. What comes into its pipes later is discarded; its
+    /// terminal is closed.
     async fn collect(&mut self, operation: &Operation) {
         self.exited.send_replace(true);
         for pump in &mut self.pumps {
-            if let Some(pipe) = pump.await.expect("pumps neither panic nor are aborted") {
-                spawn_local(pump::discard(pipe));
+            match pump.await.expect("pumps neither panic nor are aborted") {
+                Some(Source::Pipe(pipe)) => drop(spawn_local(pump::discard(pipe))),
+                Some(Source::Terminal(_)) | None => {}
             }
         }
         operation.advanced();
     }
-}
-
-fn pipes_failed(error: &io::Error) -> Failed {
-    launch::failed(Stage::Prepare, error, "watch the pipes".to_owned())
 }

@@ -1,4 +1,4 @@
-//! Output that has been read from a command and not been acknowledged.
+//! Bytes of a stream that were read and not taken yet: output that is not acknowledged, input that is not typed.
 
 use pyro_protocol::STREAM_RETAINED_MAX;
 
@@ -29,6 +29,11 @@ impl Retained {
         self.start + self.len as u64
     }
 
+    /// Returns how many bytes are kept.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+
     /// Returns whether nothing more can be taken before an acknowledgement.
     pub(crate) const fn is_full(&self) -> bool {
         self.len == STREAM_RETAINED_MAX
@@ -54,6 +59,24 @@ impl Retained {
         assert!(filled <= room, "a read fills only the space that it is given");
         self.len += filled;
         Ok(filled)
+    }
+
+    /// Adds the bytes behind the end.
+    ///
+    /// # Panics
+    ///
+    /// When there is no room for them.
+    pub(crate) fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            assert!(!self.is_full(), "only bytes for which there is room are added");
+            let added = self.fill(usize::MAX, |space| {
+                let n = space.len().min(bytes.len());
+                space[..n].copy_from_slice(&bytes[..n]);
+                Ok::<_, std::convert::Infallible>(n)
+            });
+            let Ok(added) = added;
+            bytes = &bytes[added..];
+        }
     }
 
     fn grow(&mut self) {
@@ -137,6 +160,18 @@ mod tests {
         assert_eq!(buffer.end(), STREAM_RETAINED_MAX as u64);
         buffer.release(1);
         assert_eq!(push(&mut buffer, &bytes), 1);
+    }
+
+    /// Across growth and the place where the ring wraps.
+    #[test]
+    fn appended_bytes_are_kept_in_their_order() {
+        let mut buffer = Retained::default();
+        let bytes: Vec<u8> = (0..STREAM_RETAINED_MAX).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        buffer.append(&bytes[..10_000]);
+        buffer.release(9_000);
+        buffer.append(&bytes[10_000..]);
+        assert_eq!(buffer.len(), STREAM_RETAINED_MAX - 9_000);
+        assert_eq!(buffer.slices(9_000, usize::MAX).concat(), &bytes[9_000..]);
     }
 
     #[test]

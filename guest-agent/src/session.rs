@@ -5,17 +5,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pyro_protocol::{
-    Announce, Attach, BootId, Decoder, Exec, GenerationRange, GuestFrame, HostFrame, Refusal, Stage, Stream,
+    Announce, Attach, BootId, Decoder, GenerationRange, GuestFrame, HostFrame, Refusal, Stage, Stream,
     Welcome,
 };
 use rustix::time::{ClockId, Timespec};
-use tokio::sync::Notify;
 
 use crate::connection::{Connection, ConnectionError};
-use crate::follow::{self, Ending};
+use crate::ending::Ending;
+use crate::follow::{self, Followed};
 use crate::import::{self, Imports};
 use crate::journal::Journal;
-use crate::launch;
+use crate::launch::{self, Request};
 use crate::operation::Operation;
 
 /// Time for the greeting. The host sends it as soon as it is connected, also when it emulates the guest slowly.
@@ -27,8 +27,7 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     pub(crate) imports: Imports,
     pub(crate) boot_id: BootId,
-    /// Notified when the guest shall end.
-    pub(crate) shutdown: Notify,
+    pub(crate) ending: Ending,
 }
 
 impl Shared {
@@ -55,12 +54,16 @@ pub(crate) async fn serve(connection: Connection, shared: Rc<Shared>) -> Result<
                 connection.send(&GuestFrame::Operations(shared.journal.summary())).await?;
             }
             HostFrame::SetClock { unix_micros } => connection.send(&set_clock(unix_micros)).await?,
-            HostFrame::Shutdown => {
-                connection.send(&GuestFrame::Done).await?;
-                shared.shutdown.notify_one();
-                return Ok(());
+            HostFrame::Shutdown => return end(&connection, &shared, Duration::ZERO).await,
+            HostFrame::Terminate { grace_ms } => {
+                return end(&connection, &shared, Duration::from_millis(grace_ms)).await;
             }
-            HostFrame::Exec(exec) => return run(&connection, &mut decoder, &shared, exec).await,
+            HostFrame::Exec(exec) => {
+                return run(&connection, &mut decoder, &shared, Request::Exec(exec)).await;
+            }
+            HostFrame::Shell(shell) => {
+                return run(&connection, &mut decoder, &shared, Request::Shell(shell)).await;
+            }
             HostFrame::Attach(attach) => return resume(&connection, &mut decoder, &shared, attach).await,
             HostFrame::AskImport { op } => {
                 connection.send(&GuestFrame::ImportState(shared.imports.state(op))).await?;
@@ -72,8 +75,6 @@ pub(crate) async fn serve(connection: Connection, shared: Rc<Shared>) -> Result<
             | HostFrame::Ack(_)
             | HostFrame::Kill
             | HostFrame::Forget
-            | HostFrame::Terminate { .. }
-            | HostFrame::Shell(_)
             | HostFrame::Input(_)
             | HostFrame::Resize(_)
             | HostFrame::Signal { .. }
@@ -108,13 +109,20 @@ async fn greet(
     Ok(true)
 }
 
+/// Answers before the end is ordered: afterwards nobody may be left to do it.
+async fn end(connection: &Connection, shared: &Shared, grace: Duration) -> Result<(), ConnectionError> {
+    connection.send(&GuestFrame::Done).await?;
+    shared.ending.order(grace);
+    Ok(())
+}
+
 async fn run(
     connection: &Connection,
     decoder: &mut Decoder<HostFrame>,
     shared: &Shared,
-    exec: Exec,
+    request: Request,
 ) -> Result<(), ConnectionError> {
-    match shared.journal.start(exec) {
+    match shared.journal.start(request) {
         Ok(operation) => {
             let from = Stream::ALL.map(|stream| operation.kept(stream).0);
             follow(connection, decoder, shared, &operation, from).await
@@ -151,8 +159,8 @@ async fn follow(
     from: [u64; 2],
 ) -> Result<(), ConnectionError> {
     match follow::follow(operation, connection, decoder, from).await? {
-        Ending::HungUp => Ok(()),
-        Ending::Forgotten => {
+        Followed::ToHangUp => Ok(()),
+        Followed::ToForget => {
             shared.journal.forget(operation.number());
             connection.send(&GuestFrame::Done).await
         }

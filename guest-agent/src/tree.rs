@@ -3,24 +3,25 @@
 //! In a virtual machine a tree is a cgroup. Where the agent has no cgroup of its own, it is what lives below a
 //! [warden](crate::warden).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use pyro_protocol::{Exec, ExitStatus, Failed, Stage};
+use pyro_protocol::{ExitStatus, Failed, Stage};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, Shutdown, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType};
+use rustix::process::{Pid, Signal};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_local;
 
 use crate::children::Children;
-use crate::launch::{self, Prepared};
+use crate::launch::{self, Channel, Prepared, Request, Session};
 use crate::readiness;
-use crate::warden::Report;
+use crate::warden::{self, Report};
 
 /// How trees are made here.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ pub(crate) enum Tree {
     Warden(Rc<Warden>),
 }
 
-/// A command that was started.
+/// A command or shell that was started.
 #[derive(Debug)]
 pub(crate) struct Launched {
     /// Process id of the shell.
@@ -49,25 +50,26 @@ pub(crate) struct Launched {
     pub(crate) tree: Tree,
     /// What gives the end of the shell; without a value, it is lost.
     pub(crate) end: oneshot::Receiver<ExitStatus>,
-    /// The read ends of stdout and stderr.
-    pub(crate) outputs: [OwnedFd; 2],
+    /// What it is connected to.
+    pub(crate) channel: Channel,
 }
 
 impl Trees {
-    /// Starts the command as a tree of its own.
-    pub(crate) async fn launch(&self, exec: Exec, children: &Children) -> Result<Launched, Failed> {
-        let op = exec.op;
-        let prepared = Prepared::new(exec)?;
+    /// Starts the command or shell as a tree of its own.
+    pub(crate) async fn launch(&self, request: Request, children: &Children) -> Result<Launched, Failed> {
+        let op = request.op();
+        let prepared = Prepared::new(request)?;
+        let (program, session) = (prepared.program, prepared.session);
         match self {
             Self::Cgroups(cgroups) => {
-                let (cgroup, procs) = cgroups.create(op).map_err(|error| prepare_failed(&error))?;
-                let (pid, outputs) = prepared.spawn_in_cgroup(procs)?;
+                let (cgroup, procs) = cgroups.create(op, session).map_err(|error| prepare_failed(&error))?;
+                let (pid, channel) = prepared.spawn_in_cgroup(procs)?;
                 let end = children.watch(pid);
                 Ok(Launched {
                     pid: pid.as_raw_pid().cast_unsigned(),
                     tree: Tree::Cgroup(cgroup),
                     end,
-                    outputs,
+                    channel,
                 })
             }
             Self::Wardens(wardens) => {
@@ -79,11 +81,22 @@ impl Trees {
                 )
                 .map_err(|error| prepare_failed(&error.into()))?;
                 let warden = Warden::new(ours).map_err(|error| prepare_failed(&error))?;
-                let outputs = prepared.spawn_warden(theirs)?;
-                let pid = warden.started().await?;
+                let channel = prepared.spawn_warden(theirs)?;
+                let pid = warden.started(program).await?;
                 let (warden, end) = wardens.keep(warden);
-                Ok(Launched { pid, tree: Tree::Warden(warden), end, outputs })
+                Ok(Launched { pid, tree: Tree::Warden(warden), end, channel })
             }
+        }
+    }
+
+    /// Asks all processes of all trees to end, also those of operations that are forgotten, and waits until they have.
+    pub(crate) async fn terminate_all(&self, children: &Children) {
+        match self {
+            Self::Cgroups(cgroups) => {
+                cgroups.terminate_all();
+                children.all_ended().await;
+            }
+            Self::Wardens(wardens) => wardens.order_all(Warden::terminate).await,
         }
     }
 
@@ -93,7 +106,7 @@ impl Trees {
     pub(crate) async fn end_all(&self) {
         match self {
             Self::Cgroups(_) => {}
-            Self::Wardens(wardens) => wardens.end_all().await,
+            Self::Wardens(wardens) => wardens.order_all(Warden::kill).await,
         }
     }
 }
@@ -112,7 +125,10 @@ fn prepare_failed(error: &io::Error) -> Failed {
     launch::failed(Stage::Prepare, error, "make the process tree".to_owned())
 }
 
-/// The directory in which each command has its cgroup.
+/// What follows the number in the name of a shell's cgroup.
+const SHELL_SUFFIX: &str = ".shell";
+
+/// The directory in which each command and shell has its cgroup.
 #[derive(Debug)]
 pub(crate) struct Cgroups {
     root: PathBuf,
@@ -130,12 +146,39 @@ impl Cgroups {
         Ok(Self { root, inhabited: Rc::default() })
     }
 
-    fn create(&self, op: u64) -> io::Result<(Cgroup, OwnedFd)> {
+    fn create(&self, op: u64, session: Session) -> io::Result<(Cgroup, OwnedFd)> {
         self.inhabited.borrow_mut().retain(|path| fs::remove_dir(path).is_err_and(|error| is_busy(&error)));
-        let path = self.root.join(op.to_string());
+        let path = self.root.join(match session {
+            Session::Plain => op.to_string(),
+            Session::OnTerminal => format!("{op}{SHELL_SUFFIX}"),
+        });
         fs::create_dir(&path)?;
         let procs = fs::File::options().write(true).open(path.join("cgroup.procs"))?;
         Ok((Cgroup { path, inhabited: Rc::clone(&self.inhabited) }, procs.into()))
+    }
+
+    /// Asks every process on the machine to end.
+    fn terminate_all(&self) {
+        let everyone = |signal| {
+            // For `kill`, the group of PID 1 is the number -1, which means every other process on the machine.
+            let _none_left = rustix::process::kill_process_group(Pid::INIT, signal);
+        };
+        everyone(Signal::TERM);
+        for pid in self.of_shells() {
+            // It may have ended by itself.
+            let _ended = rustix::process::kill_process(pid, Signal::HUP);
+        }
+        everyone(Signal::CONT);
+    }
+
+    /// Returns the members of the cgroups of shells.
+    fn of_shells(&self) -> Vec<Pid> {
+        let cgroups = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let shells =
+            cgroups.filter(|entry| entry.file_name().as_encoded_bytes().ends_with(SHELL_SUFFIX.as_bytes()));
+        let members = shells.filter_map(|entry| fs::read_to_string(entry.path().join("cgroup.procs")).ok());
+        let pids = members.flat_map(|pids| pids.lines().map(str::to_owned).collect::<Vec<_>>());
+        pids.filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect()
     }
 }
 
@@ -143,7 +186,7 @@ fn is_busy(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::BUSY.raw_os_error())
 }
 
-/// The cgroup of one command; removed as soon as nobody wants to kill it and nothing lives in it.
+/// The cgroup of one command or shell; removed as soon as nobody wants to kill it and nothing lives in it.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
     path: PathBuf,
@@ -170,6 +213,8 @@ impl Drop for Cgroup {
 pub(crate) struct Wardens {
     living: RefCell<Vec<Rc<Warden>>>,
     ended: Notify,
+    /// What all were ordered, for those that are yet to come.
+    order: Cell<Option<fn(&Warden)>>,
 }
 
 impl Wardens {
@@ -177,6 +222,9 @@ impl Wardens {
     fn keep(self: &Rc<Self>, warden: Warden) -> (Rc<Warden>, oneshot::Receiver<ExitStatus>) {
         let (ended, end) = oneshot::channel();
         let warden = Rc::new(warden);
+        if let Some(order) = self.order.get() {
+            order(&warden);
+        }
         self.living.borrow_mut().push(Rc::clone(&warden));
         spawn_local(Rc::clone(self).attend(Rc::clone(&warden), ended));
         (warden, end)
@@ -194,10 +242,12 @@ impl Wardens {
         self.ended.notify_waiters();
     }
 
-    async fn end_all(&self) {
+    /// Gives an order to all that live and all that are yet to come, and waits until none lives.
+    async fn order_all(&self, order: fn(&Warden)) {
+        self.order.set(Some(order));
+        self.living.borrow().iter().for_each(|warden| order(warden));
         loop {
             let ended = self.ended.notified();
-            self.living.borrow().iter().for_each(|warden| warden.kill());
             if self.living.borrow().is_empty() {
                 return;
             }
@@ -225,10 +275,18 @@ impl Warden {
         let _gone = rustix::net::shutdown(&self.socket, Shutdown::Write);
     }
 
-    async fn started(&self) -> Result<u32, Failed> {
+    fn terminate(&self) {
+        // As above. It takes orders at once, and there are few.
+        let _gone = rustix::net::send(&self.socket, &warden::TERMINATE, SendFlags::NOSIGNAL);
+    }
+
+    /// Waits until it has started the program; returns the process id.
+    async fn started(&self, program: &str) -> Result<u32, Failed> {
         match self.report().await {
             Some(Report::Started { pid }) => Ok(pid),
-            Some(Report::Failed { errno }) => Err(launch::shell_failed(io::Error::from_raw_os_error(errno))),
+            Some(Report::Failed { errno }) => {
+                Err(launch::shell_failed(program, &io::Error::from_raw_os_error(errno)))
+            }
             // It was killed before it could tell. The command may have run, and may itself have been the killer: its
             // end is that of a command whose warden is lost.
             Some(Report::Exited(_)) | None => Ok(UNKNOWN_PID),

@@ -1,10 +1,11 @@
-//! The process between the agent and one command where there is no cgroup to hold the command's tree.
+//! The process between the agent and one command or shell where there is no cgroup to hold its tree.
 //!
 //! It is a subreaper: whatever the command starts, however it detaches itself, stays below the warden, because orphans
 //! are given to the nearest subreaper. It tells the agent by [`Report`]s over a socket, and ends when it has no
-//! descendant left. The end of the agent's side, be it on purpose or because the agent is gone, is the order to kill them all.
+//! descendant left. A message of the agent is the order to ask them all to end; the end of the agent's side, be it on purpose
+//! or because the agent is gone, is the order to kill them.
 //!
-//! Two threads: one reaps, the other waits for the order.
+//! Two threads: one reaps, the other waits for orders.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -22,7 +23,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::children;
 use crate::inherited;
-use crate::launch;
+use crate::launch::{self, Session};
 
 /// What a warden tells the agent, one message each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,13 +78,16 @@ impl Report {
     }
 }
 
+/// The message that orders a warden to have its descendants end by themselves.
+pub(crate) const TERMINATE: [u8; 1] = [1];
+
 /// Runs the command and stays until nothing of it is left.
-pub(crate) fn run(report: RawFd, command: &[OsString]) -> ExitCode {
+pub(crate) fn run(report: RawFd, session: Session, command: &[OsString]) -> ExitCode {
     // Without the socket, there is nobody to tell why.
     let Ok(agent) = inherited::take(report) else {
         return ExitCode::FAILURE;
     };
-    match watch(&agent, command) {
+    match watch(&agent, session, command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&agent, Report::Failed { errno: launch::errno(&error) });
@@ -92,14 +96,14 @@ pub(crate) fn run(report: RawFd, command: &[OsString]) -> ExitCode {
     }
 }
 
-fn watch(agent: &OwnedFd, command: &[OsString]) -> io::Result<()> {
+fn watch(agent: &OwnedFd, session: Session, command: &[OsString]) -> io::Result<()> {
     // All that can fail comes before the command: a failure says that it never ran.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let killing = Arc::new(AtomicBool::new(false));
     let order = (agent.try_clone()?, Arc::clone(&killing));
-    std::thread::Builder::new().spawn(move || obey(&order.0, &order.1))?;
-    let shell = launch::spawn_in_new_session(command)?;
+    std::thread::Builder::new().spawn(move || obey(&order.0, session, &order.1))?;
+    let shell = launch::spawn_in_session(command, session)?;
     tell(agent, Report::Started { pid: shell.as_raw_pid().cast_unsigned() });
     if killing.load(Ordering::SeqCst) {
         kill_descendants();
@@ -109,8 +113,8 @@ fn watch(agent: &OwnedFd, command: &[OsString]) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets go of what is the command's: as long as the warden held the pipes, nobody would see their end, and the working
-/// directory could not be unmounted. The command is not worse off where that fails.
+/// Lets go of what is the command's: as long as the warden held the pipes, nobody would see their end, it would keep a terminal
+/// from being gone, and the working directory could not be unmounted. The command is not worse off where that fails.
 fn let_go(null: &File) {
     let _stdio = rustix::stdio::dup2_stdin(null)
         .and_then(|()| rustix::stdio::dup2_stdout(null))
@@ -118,9 +122,16 @@ fn let_go(null: &File) {
     let _cwd = std::env::set_current_dir("/");
 }
 
-/// Waits for the order, and kills when it comes.
-fn obey(agent: &OwnedFd, killing: &AtomicBool) {
-    while rustix::net::recv(agent, &mut [0; 1][..], RecvFlags::empty()) == Err(Errno::INTR) {}
+/// Carries out the orders, until the last one, which is to kill.
+fn obey(agent: &OwnedFd, session: Session, killing: &AtomicBool) {
+    let mut order = [0; TERMINATE.len()];
+    loop {
+        match rustix::net::recv(agent, &mut order[..], RecvFlags::empty()) {
+            Ok((_, 1..)) => terminate_descendants(session),
+            Err(Errno::INTR) => {}
+            Ok((_, 0)) | Err(_) => break,
+        }
+    }
     // From here on the other thread kills again after each end, for what was forked meanwhile.
     killing.store(true, Ordering::SeqCst);
     kill_descendants();
@@ -147,6 +158,25 @@ fn reap(agent: &OwnedFd, shell: Pid, killing: &AtomicBool) {
 /// Tells the agent. When it is gone, the order to kill is on its way instead of an answer.
 fn tell(agent: &OwnedFd, report: Report) {
     let _gone = rustix::net::send(agent.as_fd(), &report.to_bytes(), SendFlags::NOSIGNAL);
+}
+
+/// Asks all descendants to end. Those that appear meanwhile may be what one of them starts in order to do so.
+fn terminate_descendants(session: Session) {
+    for pid in descendants() {
+        for signal in farewell(session) {
+            // It may have ended by itself.
+            let _ended = rustix::process::kill_process(pid, *signal);
+        }
+    }
+}
+
+/// Returns the signals that ask what a command or shell started to end. A shell of people ignores SIGTERM, and a stopped
+/// process takes a signal only when it goes on.
+const fn farewell(session: Session) -> &'static [Signal] {
+    match session {
+        Session::Plain => &[Signal::TERM, Signal::CONT],
+        Session::OnTerminal => &[Signal::TERM, Signal::HUP, Signal::CONT],
+    }
 }
 
 /// Kills all descendants, and those that appear meanwhile.

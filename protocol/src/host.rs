@@ -50,7 +50,7 @@ pub enum HostFrame {
     Resize(TerminalSize),
     /// Sends a signal to the foreground job of the shell.
     Signal {
-        /// Its number, 1 to 64.
+        /// Its number, 1 to 31.
         signal: u8,
     },
     /// Hangs the shell's terminal up, and ends what is left of its tree after a while.

@@ -58,6 +58,14 @@ impl Agent {
         Self::start_by(unshare, &[])
     }
 
+    /// Starts an agent in a mount namespace that has no `bash`.
+    pub(crate) fn start_without_bash() -> Self {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+        unshare.arg(format!(r#"mount --bind /dev/null "$(readlink -f /bin/bash)" && {START}"#));
+        Self::start_by(unshare, &[])
+    }
+
     fn start_by(mut starter: Command, arguments: &[&Path]) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let listener = UnixListener::bind(directory.path().join("agent")).expect("a socket");

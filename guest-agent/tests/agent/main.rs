@@ -6,5 +6,8 @@ mod command;
 mod host;
 mod import;
 mod output;
+mod screen;
 mod session;
+mod shell;
+mod terminate;
 mod tree;
