@@ -120,13 +120,14 @@ async fn serve_until_shutdown(place: Place, trees: Trees, imports: Imports) -> i
 }
 
 /// Waits for the order to end; then has all processes end by themselves, as long as the order gives them. The host is
-/// served meanwhile: it wants to see what they have to say.
+/// served meanwhile, and is told how they ended.
 async fn until_the_end(shared: &Shared, trees: &Trees, children: &Children) {
     shared.ending.ordered().await;
     shared.journal.close();
     let farewell = async {
         shared.journal.hang_up();
         trees.terminate_all(children).await;
+        shared.journal.all_told().await;
     };
     tokio::select! {
         biased;

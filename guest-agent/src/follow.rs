@@ -69,6 +69,12 @@ pub(crate) async fn follow(
     }
 }
 
+impl Drop for Follower<'_> {
+    fn drop(&mut self) {
+        self.operation.told(self.number);
+    }
+}
+
 impl Follower<'_> {
     async fn receive_all(&self, decoder: &mut Decoder<HostFrame>) -> Result<Followed, ConnectionError> {
         while let Some(frame) = self.connection.receive(decoder).await? {
@@ -140,8 +146,7 @@ impl Follower<'_> {
                     self.connection.send(&GuestFrame::Started(*command)).await?;
                 }
                 Phase::Failed(failed) => {
-                    self.ended.set(true);
-                    return self.connection.send(&GuestFrame::Failed(failed.clone())).await;
+                    return self.send_end(&GuestFrame::Failed(failed.clone())).await;
                 }
                 Phase::Running(_) | Phase::Exited(_) => {}
             }
@@ -154,11 +159,18 @@ impl Follower<'_> {
                 continue;
             }
             if let Phase::Exited(exited) = phase {
-                self.ended.set(true);
-                return self.connection.send(&GuestFrame::Exited(exited)).await;
+                return self.send_end(&GuestFrame::Exited(exited)).await;
             }
             changed.await;
         }
+    }
+
+    /// Sends how the operation ended.
+    async fn send_end(&self, end: &GuestFrame) -> Result<(), ConnectionError> {
+        self.ended.set(true);
+        self.connection.send(end).await?;
+        self.operation.told(self.number);
+        Ok(())
     }
 
     /// Sends how far the input of a shell has come; returns whether that was news.

@@ -59,6 +59,14 @@ impl Journal {
         self.operations.borrow().values().filter_map(|operation| operation.shell()).for_each(Shell::hang_up);
     }
 
+    /// Waits until each connection that follows an operation has been sent its end.
+    pub(crate) async fn all_told(&self) {
+        let operations: Vec<_> = self.operations.borrow().values().cloned().collect();
+        for operation in operations {
+            operation.all_told().await;
+        }
+    }
+
     /// Starts nothing more. What has been started goes on.
     pub(crate) fn close(&self) {
         self.is_closed.set(true);

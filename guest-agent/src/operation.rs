@@ -40,6 +40,8 @@ pub(crate) struct Operation {
     outputs: [RefCell<Retained>; 2],
     /// Number of the newest connection that follows it.
     follower: Cell<u64>,
+    /// That connection is open and has not been sent the end.
+    owes_the_end: Cell<bool>,
     changed: Notify,
     room: Notify,
 }
@@ -58,6 +60,7 @@ impl Operation {
             doom: RefCell::default(),
             outputs: Default::default(),
             follower: Cell::default(),
+            owes_the_end: Cell::default(),
             changed: Notify::new(),
             room: Notify::new(),
         })
@@ -144,6 +147,7 @@ impl Operation {
     /// Makes the caller the one connection that follows the operation; returns its number.
     pub(crate) fn follow(&self) -> u64 {
         self.follower.set(self.follower.get() + 1);
+        self.owes_the_end.set(true);
         self.changed.notify_waiters();
         self.follower.get()
     }
@@ -151,6 +155,25 @@ impl Operation {
     /// Returns whether no newer connection follows.
     pub(crate) fn is_followed_by(&self, follower: u64) -> bool {
         self.follower.get() == follower
+    }
+
+    /// Says that this connection has been sent the end, or is closed.
+    pub(crate) fn told(&self, follower: u64) {
+        if self.is_followed_by(follower) {
+            self.owes_the_end.set(false);
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Waits until no connection follows that has not been sent the end.
+    pub(crate) async fn all_told(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if !self.owes_the_end.get() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Ends the whole tree, at once or as soon as there is one.

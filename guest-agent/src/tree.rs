@@ -300,8 +300,12 @@ impl Warden {
             let mut bytes = [0; Report::BYTES];
             let received =
                 ready.try_io(|socket| Ok(rustix::net::recv(socket, &mut bytes[..], RecvFlags::empty())?.1));
-            if let Ok(received) = received {
-                return Report::from_bytes(&bytes[..received.ok()?]);
+            match received {
+                Ok(Ok(received)) => return Report::from_bytes(&bytes[..received]),
+                // It ended without a look at its last order. What it said before that is still there.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
+                Ok(Err(_)) => return None,
+                Err(_not_ready) => {}
             }
         }
     }

@@ -135,3 +135,28 @@ fn the_host_is_served_during_the_grace() {
     }
     assert_eq!(agent.operations().len(), 2);
 }
+
+/// The last that a process has to say, and how it ended, must not be lost with the agent.
+#[test]
+fn the_host_is_told_how_all_ended() {
+    for _ in 0..20 {
+        let mut agent = Agent::start();
+        let mut command =
+            agent.started(1, &format!("exec 2> /dev/null; trap 'seq 1000; exit 4' TERM; {WAITING}"));
+        is_ready(&mut command);
+        let mut idle = Screen::ready(&agent, 2);
+        assert!(terminate(&mut agent, LONG_MS) < SOON);
+        let mut last = vec![];
+        let exited = loop {
+            match command.expect() {
+                GuestFrame::Output(output) => last.extend_from_slice(&output.data),
+                GuestFrame::Exited(exited) => break exited,
+                other => panic!("{other:?} in place of output or exit"),
+            }
+        };
+        assert!(exited.status == ExitStatus::Code(4) && last.ends_with(b"\n1000\n"));
+        // The agent is gone: nothing can be acknowledged.
+        let exited = std::iter::repeat_with(|| idle.step(false)).find_map(|exited| exited);
+        assert_eq!(exited.expect("an exit").status, ExitStatus::Signal(1));
+    }
+}
