@@ -110,6 +110,8 @@ async fn serve_until_shutdown(place: Place, trees: Trees, imports: Imports) -> i
             listener
         }
     };
+    let prepared = Rc::clone(&trees);
+    spawn_local(async move { prepared.prepare() });
     tokio::select! {
         () = accept_all(&listener, &shared) => {}
         () = until_the_end(&shared, &trees, &children) => {}

@@ -6,8 +6,6 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::launch::Session;
-
 /// The directory in which imports are staged: on the root's file system, from which they are moved in.
 pub(crate) const STAGES: &str = "/.pyro";
 
@@ -24,14 +22,7 @@ pub(crate) enum Mode {
         stages: PathBuf,
     },
     /// The process between the agent and one command or shell.
-    Warden {
-        /// The inherited socket to the agent.
-        report: RawFd,
-        /// The session that the program shall lead.
-        session: Session,
-        /// Program and arguments; never empty.
-        command: Vec<OsString>,
-    },
+    Warden,
 }
 
 /// The arguments are none of the known ones.
@@ -52,8 +43,7 @@ impl Mode {
                 let fd = descriptor(rest.next())?;
                 Ok(Self::Listen { fd, stages: stages(rest.next(), rest.next())? })
             }
-            Some("--warden") => Self::warden(Session::Plain, rest),
-            Some("--terminal-warden") => Self::warden(Session::OnTerminal, rest),
+            Some("--warden") => rest.next().map_or(Ok(Self::Warden), |_word| Err(Usage)),
             // The kernel hands words of its command line that it does not know to init as arguments.
             Some(_) | None => {
                 if pid == 1 {
@@ -63,12 +53,6 @@ impl Mode {
                 }
             }
         }
-    }
-
-    fn warden(session: Session, mut rest: impl Iterator<Item = OsString>) -> Result<Self, Usage> {
-        let report = descriptor(rest.next())?;
-        let command: Vec<_> = rest.collect();
-        if command.is_empty() { Err(Usage) } else { Ok(Self::Warden { report, session, command }) }
     }
 }
 
@@ -121,12 +105,8 @@ mod tests {
     }
 
     #[test]
-    fn a_warden_has_a_command() {
-        for (word, session) in [("--warden", Session::Plain), ("--terminal-warden", Session::OnTerminal)] {
-            let command = vec![OsString::from("/bin/sh"), OsString::from("-lc")];
-            let warden = Mode::Warden { report: 4, session, command };
-            assert_eq!(parse(&[word, "4", "/bin/sh", "-lc"], 9), Ok(warden));
-            assert_eq!(parse(&[word, "4"], 9), Err(Usage));
-        }
+    fn a_warden_has_no_words() {
+        assert_eq!(parse(&["--warden"], 9), Ok(Mode::Warden));
+        assert_eq!(parse(&["--warden", "4"], 9), Err(Usage));
     }
 }

@@ -32,6 +32,18 @@ pub(crate) fn take(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(owned)
 }
 
+/// Takes over the descriptor that the parent gave this process as stdin, which is left as it is: what it is used for next
+/// takes its place.
+///
+/// # Errors
+///
+/// When stdin is not open.
+pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
+    /// Lowest descriptor that is none of the standard ones.
+    const OTHERS: RawFd = 3;
+    Ok(rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), OTHERS)?)
+}
+
 /// Gives all signals their default action. An ignored signal would be ignored by the commands as well.
 ///
 /// To be called before anything sets handlers. `SIGPIPE` stays ignored here; the standard library gives it its default

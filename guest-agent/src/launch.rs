@@ -2,9 +2,9 @@
 
 #![expect(unsafe_code, reason = "what a child does between fork and exec is outside of Rust's rules")]
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use pyro_protocol::{Exec, Failed, Shell, Stage};
 use rustix::fs::{Access, Mode, OFlags};
-use rustix::io::{Errno, FdFlags};
+use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use tokio::io::unix::AsyncFd;
 
+use crate::job::Job;
 use crate::readiness;
 use crate::terminal::Terminal;
 
@@ -107,7 +108,7 @@ pub(crate) struct Prepared {
     environment: Vec<(String, String)>,
     cwd: OwnedFd,
     /// Its stdin, stdout and stderr.
-    stdio: [Stdio; 3],
+    stdio: [OwnedFd; 3],
     channel: Channel,
 }
 
@@ -122,8 +123,8 @@ impl Prepared {
 
     fn of_command(exec: Exec) -> Result<Self, Failed> {
         let cwd = open_cwd(exec.cwd.as_deref().unwrap_or("/"), exec.create_cwd)?;
-        let pipes = pipe().and_then(|stdout| Ok((stdout, pipe()?)));
-        let (stdout, stderr) =
+        let pipes = pipe().and_then(|stdout| Ok((null()?, stdout, pipe()?)));
+        let (stdin, stdout, stderr) =
             pipes.map_err(|error| failed(Stage::Prepare, &error, "make the pipes".to_owned()))?;
         Ok(Self {
             program: SH,
@@ -131,7 +132,7 @@ impl Prepared {
             arguments: vec!["-lc".to_owned(), exec.command],
             environment: exec.env,
             cwd,
-            stdio: [Stdio::null(), stdout.1.into(), stderr.1.into()],
+            stdio: [stdin, stdout.1, stderr.1],
             channel: Channel::Pipes([stdout.0, stderr.0]),
         })
     }
@@ -139,7 +140,7 @@ impl Prepared {
     fn of_shell(shell: Shell) -> Result<Self, Failed> {
         let cwd = open_cwd(&shell.cwd, shell.create_cwd)?;
         let terminal = Terminal::open(shell.size).and_then(|terminal| {
-            let stdio = [terminal.slave()?.into(), terminal.slave()?.into(), terminal.slave()?.into()];
+            let stdio = [terminal.slave()?, terminal.slave()?, terminal.slave()?];
             Ok((terminal, stdio))
         });
         let (terminal, stdio) =
@@ -163,7 +164,7 @@ impl Prepared {
     /// Starts the shell itself, as a member of the cgroup whose `cgroup.procs` is given.
     pub(crate) fn spawn_in_cgroup(self, procs: OwnedFd) -> Result<(Pid, Channel), Failed> {
         let (program, session) = (self.program, self.session);
-        let (mut command, cwd, channel) = self.into_command(program, &[]);
+        let (mut command, cwd, channel) = self.into_command();
         // SAFETY: only system calls that are safe after fork, also beside threads of imports; no allocation, no lock.
         unsafe {
             command.pre_exec(move || {
@@ -175,42 +176,47 @@ impl Prepared {
         Ok((spawn(&mut command).map_err(|error| shell_failed(program, &error))?, channel))
     }
 
-    /// Starts a warden that starts the shell; `report` is the warden's end of the socket.
-    pub(crate) fn spawn_warden(self, report: OwnedFd) -> Result<Channel, Failed> {
-        let number = report.as_raw_fd().to_string();
-        let mode = match self.session {
-            Session::Plain => "--warden",
-            Session::OnTerminal => "--terminal-warden",
+    /// Makes a job of it for a warden.
+    pub(crate) fn into_job(self) -> (Job, Channel) {
+        let words = std::iter::once(self.program.into()).chain(self.arguments.into_iter().map(Into::into));
+        let base = ENVIRONMENT.map(|(name, value)| (name.into(), value.into()));
+        let own = self.environment.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let job = Job {
+            session: self.session,
+            words: words.collect(),
+            environment: base.into_iter().chain(own).collect(),
+            cwd: self.cwd,
+            stdio: self.stdio,
         };
-        let program = self.program;
-        let (mut command, cwd, channel) = self.into_command("/proc/self/exe", &[mode, &number, program]);
-        // SAFETY: as above.
-        unsafe {
-            command.pre_exec(move || {
-                rustix::process::fchdir(&cwd)?;
-                rustix::io::fcntl_setfd(&report, FdFlags::empty())?;
-                Ok(())
-            });
-        }
-        spawn(&mut command).map_err(|error| failed(Stage::Spawn, &error, "start the warden".to_owned()))?;
-        Ok(channel)
+        (job, self.channel)
     }
 
-    fn into_command(self, program: &str, first: &[&str]) -> (Command, OwnedFd, Channel) {
+    fn into_command(self) -> (Command, OwnedFd, Channel) {
         let [stdin, stdout, stderr] = self.stdio;
-        let mut command = Command::new(program);
-        command.args(first).args(self.arguments);
-        command.env_clear().envs(ENVIRONMENT).envs(self.environment);
+        let mut command = Command::new(self.program);
+        command.args(self.arguments).env_clear().envs(ENVIRONMENT).envs(self.environment);
         command.stdin(stdin).stdout(stdout).stderr(stderr);
         (command, self.cwd, self.channel)
     }
 }
 
-/// Starts a program as the leader of a session, with everything else as it is here.
-pub(crate) fn spawn_in_session(words: &[impl AsRef<OsStr>], session: Session) -> io::Result<Pid> {
+/// Starts a warden, which waits for its job on the socket that it has as stdin.
+pub(crate) fn spawn_warden(socket: OwnedFd) -> io::Result<()> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("--warden").env_clear();
+    command.stdin(socket).stdout(Stdio::null()).stderr(Stdio::null());
+    spawn(&mut command).map(drop)
+}
+
+/// Starts a program as the leader of a session, with working directory and standard descriptors as they are here.
+pub(crate) fn spawn_in_session(
+    words: &[OsString],
+    environment: &[(OsString, OsString)],
+    session: Session,
+) -> io::Result<Pid> {
     let (program, arguments) = words.split_first().ok_or(Errno::INVAL)?;
     let mut command = Command::new(program);
-    command.args(arguments);
+    command.args(arguments).env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
     // SAFETY: only system calls that are safe after fork.
     unsafe {
         command.pre_exec(move || session.begin());
@@ -240,6 +246,10 @@ fn open_directory(path: &Path, create: bool) -> io::Result<OwnedFd> {
 }
 
 /// Makes a pipe; returns the end to read and the end to write.
+fn null() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 fn pipe() -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
     let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     // Only a matter of speed, and refused where the user's share of pipe memory is used up.

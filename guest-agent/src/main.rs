@@ -13,6 +13,7 @@ mod ending;
 mod follow;
 mod import;
 mod inherited;
+mod job;
 mod journal;
 mod launch;
 mod listener;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     match Mode::of_this_process() {
         Ok(Mode::Init) => boot::run(),
         Ok(Mode::Listen { fd, stages }) => agent::run_on_inherited(fd, &stages),
-        Ok(Mode::Warden { report, session, command }) => warden::run(report, session, &command),
+        Ok(Mode::Warden) => warden::run(),
         Err(usage) => arguments::complain(&usage),
     }
 }

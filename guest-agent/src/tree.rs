@@ -19,6 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_local;
 
 use crate::children::Children;
+use crate::job::Job;
 use crate::launch::{self, Channel, Prepared, Request, Session};
 use crate::readiness;
 use crate::warden::{self, Report};
@@ -55,6 +56,14 @@ pub(crate) struct Launched {
 }
 
 impl Trees {
+    /// Makes ready for the first command.
+    pub(crate) fn prepare(&self) {
+        match self {
+            Self::Cgroups(_) => {}
+            Self::Wardens(wardens) => wardens.hire(),
+        }
+    }
+
     /// Starts the command or shell as a tree of its own.
     pub(crate) async fn launch(&self, request: Request, children: &Children) -> Result<Launched, Failed> {
         let op = request.op();
@@ -73,15 +82,11 @@ impl Trees {
                 })
             }
             Self::Wardens(wardens) => {
-                let (ours, theirs) = rustix::net::socketpair(
-                    AddressFamily::UNIX,
-                    SocketType::SEQPACKET,
-                    SocketFlags::CLOEXEC,
-                    None,
-                )
-                .map_err(|error| prepare_failed(&error.into()))?;
-                let warden = Warden::new(ours).map_err(|error| prepare_failed(&error))?;
-                let channel = prepared.spawn_warden(theirs)?;
+                let (job, channel) = prepared.into_job();
+                let warden = wardens.employ(&job).map_err(|error| prepare_failed(&error))?;
+                // The ends that the program has are not the agent's any more.
+                drop(job);
+                wardens.hire();
                 let pid = warden.started(program).await?;
                 let (warden, end) = wardens.keep(warden);
                 Ok(Launched { pid, tree: Tree::Warden(warden), end, channel })
@@ -211,6 +216,8 @@ impl Drop for Cgroup {
 /// The wardens that live.
 #[derive(Debug, Default)]
 pub(crate) struct Wardens {
+    /// One that waits for the next job.
+    spare: RefCell<Option<Warden>>,
     living: RefCell<Vec<Rc<Warden>>>,
     ended: Notify,
     /// What all were ordered, for those that are yet to come.
@@ -218,6 +225,23 @@ pub(crate) struct Wardens {
 }
 
 impl Wardens {
+    /// Gives a job to the warden that waits, or to a new one.
+    fn employ(&self, job: &Job) -> io::Result<Warden> {
+        let spare = self.spare.take();
+        // A command can have killed the one that waited.
+        if let Some(warden) = spare.filter(|warden| job.send(&warden.socket).is_ok()) {
+            return Ok(warden);
+        }
+        let warden = Warden::start()?;
+        job.send(&warden.socket)?;
+        Ok(warden)
+    }
+
+    /// Makes a warden that waits for the next job. Without one, that job waits for a new warden.
+    fn hire(&self) {
+        self.spare.replace(Warden::start().ok());
+    }
+
     /// Keeps a warden until it is gone; returns it with what gives the end of its shell.
     fn keep(self: &Rc<Self>, warden: Warden) -> (Rc<Warden>, oneshot::Receiver<ExitStatus>) {
         let (ended, end) = oneshot::channel();
@@ -266,8 +290,13 @@ pub(crate) struct Warden {
 }
 
 impl Warden {
-    fn new(socket: OwnedFd) -> io::Result<Self> {
-        Ok(Self { socket: readiness::watch(socket)? })
+    /// Starts one, which waits for its job.
+    fn start() -> io::Result<Self> {
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let warden = Self { socket: readiness::watch(ours)? };
+        launch::spawn_warden(theirs)?;
+        Ok(warden)
     }
 
     fn kill(&self) {

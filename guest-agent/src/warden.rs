@@ -8,10 +8,9 @@
 //! Two threads: one reaps, the other waits for orders.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +22,7 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::children;
 use crate::inherited;
+use crate::job::Job;
 use crate::launch::{self, Session};
 
 /// What a warden tells the agent, one message each.
@@ -81,13 +81,13 @@ impl Report {
 /// The message that orders a warden to have its descendants end by themselves.
 pub(crate) const TERMINATE: [u8; 1] = [1];
 
-/// Runs the command and stays until nothing of it is left.
-pub(crate) fn run(report: RawFd, session: Session, command: &[OsString]) -> ExitCode {
+/// Waits for a job, starts it, and stays until nothing of it is left. Stdin is the socket to the agent.
+///
+/// A warden is made before it is needed, so that a command does not wait for it.
+pub(crate) fn run() -> ExitCode {
     // Without the socket, there is nobody to tell why.
-    let Ok(agent) = inherited::take(report) else {
-        return ExitCode::FAILURE;
-    };
-    match watch(&agent, session, command) {
+    let Ok(agent) = inherited::take_stdin() else { return ExitCode::FAILURE };
+    match Job::receive(&agent).and_then(|job| job.map_or(Ok(()), |job| watch(&agent, job))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&agent, Report::Failed { errno: launch::errno(&error) });
@@ -96,14 +96,20 @@ pub(crate) fn run(report: RawFd, session: Session, command: &[OsString]) -> Exit
     }
 }
 
-fn watch(agent: &OwnedFd, session: Session, command: &[OsString]) -> io::Result<()> {
+fn watch(agent: &OwnedFd, job: Job) -> io::Result<()> {
     // All that can fail comes before the command: a failure says that it never ran.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
+    let Job { session, words, environment, cwd, stdio: [stdin, stdout, stderr] } = job;
+    rustix::process::fchdir(&cwd)?;
+    rustix::stdio::dup2_stdin(&stdin)?;
+    rustix::stdio::dup2_stdout(&stdout)?;
+    rustix::stdio::dup2_stderr(&stderr)?;
+    drop((cwd, stdin, stdout, stderr));
     let killing = Arc::new(AtomicBool::new(false));
     let order = (agent.try_clone()?, Arc::clone(&killing));
     std::thread::Builder::new().spawn(move || obey(&order.0, session, &order.1))?;
-    let shell = launch::spawn_in_session(command, session)?;
+    let shell = launch::spawn_in_session(&words, &environment, session)?;
     tell(agent, Report::Started { pid: shell.as_raw_pid().cast_unsigned() });
     if killing.load(Ordering::SeqCst) {
         kill_descendants();
