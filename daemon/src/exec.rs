@@ -11,12 +11,12 @@ use pyro_core::{
     WORKSPACE_PATH, WorkspaceId,
 };
 use pyro_runtime::guest::{ExecSpec, Guest, GuestError, Observation, Operation, Stream as GuestStream};
-use pyro_store::outputs::{OutputError, OutputReader, OutputWriter, Stream};
+use pyro_store::outputs::{OutputError, OutputReader, OutputWriter, Stream, StreamId};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::context::Context;
-use crate::streams::{LiveExec, LiveStream};
+use crate::streams::LiveStream;
 
 /// How often a broken connection to a living guest is made anew before the exec is given up.
 const RECONNECTS_MAX: u32 = 5;
@@ -37,7 +37,8 @@ pub(crate) struct Pump {
     number: ExecNumber,
     guest: Guest,
     kill: CancellationToken,
-    live: Arc<LiveExec>,
+    live_stdout: Arc<LiveStream>,
+    live_stderr: Arc<LiveStream>,
     stdout: Option<OutputWriter>,
     stderr: Option<OutputWriter>,
 }
@@ -73,14 +74,15 @@ impl Pump {
         guest: Guest,
         kill: CancellationToken,
     ) -> Self {
-        let live = context.streams.of(workspace, number);
+        let live = |stream| context.streams.of(workspace, StreamId::Exec(number, stream));
         Self {
             context: Arc::clone(context),
             workspace,
             number,
             guest,
             kill,
-            live,
+            live_stdout: live(Stream::Stdout),
+            live_stderr: live(Stream::Stderr),
             stdout: None,
             stderr: None,
         }
@@ -199,6 +201,8 @@ impl Pump {
             };
             match observation {
                 Ok(Observation::Started { pid }) => self.record_started(pid).await,
+                // Only shells take any.
+                Ok(Observation::Input { .. }) => {}
                 Ok(Observation::Output { stream, offset, data }) => {
                     let end = self.store(stream_of(stream), offset, &data)?;
                     operation.acknowledge(stream, end);
@@ -227,7 +231,7 @@ impl Pump {
             if self.reader(stream)?.len_bytes()? == 0 {
                 return Ok(0);
             }
-            let writer = self.context.outputs.resume(self.workspace, self.number, stream)?;
+            let writer = self.context.outputs.resume(self.workspace, self.id(stream))?;
             let live = self.live_stream(stream);
             live.set_file(self.reader(stream)?);
             live.grow_to(writer.len_bytes());
@@ -242,7 +246,7 @@ impl Pump {
         tokio::task::block_in_place(|| {
             if self.writer(stream).is_none() {
                 // An earlier daemon may have made the file and died before the first byte.
-                let writer = self.context.outputs.resume(self.workspace, self.number, stream)?;
+                let writer = self.context.outputs.resume(self.workspace, self.id(stream))?;
                 self.live_stream(stream).set_file(self.reader(stream)?);
                 *self.writer(stream) = Some(writer);
             }
@@ -253,8 +257,12 @@ impl Pump {
         })
     }
 
+    const fn id(&self, stream: Stream) -> StreamId {
+        StreamId::Exec(self.number, stream)
+    }
+
     fn reader(&self, stream: Stream) -> Result<OutputReader, OutputError> {
-        self.context.outputs.read(self.workspace, self.number, stream)
+        self.context.outputs.read(self.workspace, self.id(stream))
     }
 
     const fn writer(&mut self, stream: Stream) -> &mut Option<OutputWriter> {
@@ -266,8 +274,8 @@ impl Pump {
 
     fn live_stream(&self, stream: Stream) -> &LiveStream {
         match stream {
-            Stream::Stdout => &self.live.stdout,
-            Stream::Stderr => &self.live.stderr,
+            Stream::Stdout => &self.live_stdout,
+            Stream::Stderr => &self.live_stderr,
         }
     }
 
@@ -314,7 +322,7 @@ impl Pump {
                         operation.acknowledge(stream, offset + data.len() as u64);
                     }
                     Observation::Exited { .. } | Observation::Failed(_) => return,
-                    Observation::Started { .. } | Observation::Gap { .. } => {}
+                    Observation::Started { .. } | Observation::Gap { .. } | Observation::Input { .. } => {}
                 }
             }
         }
@@ -339,7 +347,7 @@ fn finish(writer: &mut Option<OutputWriter>) -> Result<StreamSummary, OutputErro
 /// Records the loss of an exec whose guest is gone, with what an earlier daemon stored of its output.
 pub(crate) async fn record_lost(context: &Context, workspace: WorkspaceId, exec: ExecNumber, reason: &str) {
     let summary = |stream| {
-        context.outputs.summary(workspace, exec, stream).unwrap_or_else(|error| {
+        context.outputs.summary(workspace, StreamId::Exec(exec, stream)).unwrap_or_else(|error| {
             tracing::error!(%workspace, %exec, %error, "failed to read stored output");
             None
         })
