@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyro_core::{
-    Command, ExecExited, ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Phase, WORKSPACE_PATH, WorkspaceId,
+    Command, ExecExited, ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Phase, WORKSPACE_PATH,
+    WorkspaceId,
 };
 use pyro_runtime::guest::{ExecSpec, Guest, GuestError, Observation, Operation, Stream as GuestStream};
 use pyro_store::outputs::{OutputError, Stream, StreamId};

@@ -89,7 +89,11 @@ impl Screen {
     fn tab(&mut self) {
         let columns = TAB_COLUMNS - self.column % TAB_COLUMNS;
         // Behind the text it is part of the text, within it it only moves.
-        if self.column >= self.line.len() { self.put('\t', columns) } else { self.move_to(self.column + columns) }
+        if self.column >= self.line.len() {
+            self.put('\t', columns)
+        } else {
+            self.move_to(self.column + columns)
+        }
     }
 
     fn move_to(&mut self, column: usize) {

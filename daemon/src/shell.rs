@@ -259,10 +259,7 @@ impl Pump {
     }
 
     /// Moves output and input until the end of the shell or of the connection.
-    async fn listen(
-        &mut self,
-        mut operation: Operation,
-    ) -> Result<Result<Ended, GuestError>, OutputError> {
+    async fn listen(&mut self, mut operation: Operation) -> Result<Result<Ended, GuestError>, OutputError> {
         if let Err(error) = self.repeat_orders(&mut operation) {
             return Ok(Err(error));
         }
@@ -278,7 +275,9 @@ impl Pump {
                 Ok(Observation::Started { pid }) => self.record_started(pid).await,
                 Ok(Observation::Output { stream, offset, data }) => {
                     if stream != guest::Stream::Stdout {
-                        return Ok(Ok(Ended::lost("the guest broke the protocol: a terminal is one stream".to_owned())));
+                        return Ok(Ok(Ended::lost(
+                            "the guest broke the protocol: a terminal is one stream".to_owned(),
+                        )));
                     }
                     let end = self.output.store(offset, &data)?;
                     operation.acknowledge(stream, end);
@@ -391,7 +390,9 @@ impl Pump {
             (End::Exited { status }, Ok(output)) => {
                 Command::RecordShellExited(ShellExited { workspace, shell, status, output })
             }
-            (End::Failed { reason }, _) => Command::RecordShellFailed(ShellFailed { workspace, shell, reason }),
+            (End::Failed { reason }, _) => {
+                Command::RecordShellFailed(ShellFailed { workspace, shell, reason })
+            }
             (End::Lost { reason }, Ok(output)) => {
                 Command::RecordShellLost(ShellLost { workspace, shell, reason, output: Some(output) })
             }

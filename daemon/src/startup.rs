@@ -93,8 +93,7 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
     let host_boot_id = clock.host_boot_id().to_owned();
     let (engine, actions) = Engine::start(log, clock)?;
     let inherited = engine.state();
-    let host_rebooted =
-        inherited.daemon.as_ref().is_some_and(|daemon| daemon.host_boot_id != host_boot_id);
+    let host_rebooted = inherited.daemon.as_ref().is_some_and(|daemon| daemon.host_boot_id != host_boot_id);
     let context = Arc::new(Context {
         engine,
         outputs: Outputs::open(home.outputs())?,

@@ -63,10 +63,9 @@ pub(crate) struct Typed {
     pub(crate) consumed: u64,
 }
 
-/// A running shell.
+/// The input of a running shell.
 #[derive(Debug)]
 pub(crate) struct LiveShell {
-    pub(crate) output: Arc<LiveStream>,
     typed: watch::Sender<Option<Typed>>,
     /// Held between the look at how much input waits and the record of more, so that two clients do not both take the
     /// room that is there for one.
@@ -100,8 +99,7 @@ impl Streams {
 
     /// Returns a shell; producer and watchers may come in any order.
     pub(crate) fn shell(&self, workspace: WorkspaceId, shell: ShellId) -> Arc<LiveShell> {
-        let output = self.of(workspace, StreamId::Shell(shell));
-        let new = || LiveShell { output, typed: watch::channel(None).0, turn: tokio::sync::Mutex::default() };
+        let new = || LiveShell { typed: watch::channel(None).0, turn: tokio::sync::Mutex::default() };
         self.shells.get(&(workspace, shell), new)
     }
 }

@@ -109,8 +109,8 @@ impl Window {
                 continue;
             }
             // Only at the end of the bytes can something be missing rather than wrong.
-            let is_incomplete = left == 0
-                && std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
+            let is_incomplete =
+                left == 0 && std::str::from_utf8(invalid).is_err_and(|error| error.error_len().is_none());
             if self.is_full() || (is_incomplete && end == End::Open) {
                 return self.next > start;
             }

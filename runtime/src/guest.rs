@@ -32,7 +32,7 @@ pub use error::{Failure, GuestError};
 pub use operation::{Observation, Operation};
 pub use transport::Transport;
 
-pub use pyro_protocol::{Stream, TerminalSize};
+pub use pyro_protocol::{INPUT_HELD_MAX, Stream, TerminalSize};
 pub(crate) use transport::connect_unix;
 
 /// Time for a guest to take a connection and to answer a request. A busy guest under TCG on a loaded host has been

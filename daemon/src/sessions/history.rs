@@ -119,9 +119,8 @@ impl History {
 
     fn record(&mut self, exec: ExecNumber, at: Timestamp, end: End) -> Option<CommandRecord> {
         let requested = self.open.remove(&exec)?;
-        let file = |stream| {
-            self.outputs.path(self.workspace, StreamId::Exec(exec, stream)).display().to_string()
-        };
+        let file =
+            |stream| self.outputs.path(self.workspace, StreamId::Exec(exec, stream)).display().to_string();
         let (status, duration_ms, error) = match end {
             End::Exited { status, duration_ms } => (Some(status), duration_ms, None),
             End::Otherwise(error) => (None, 0, Some(error)),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use pyro_protocol::{
-    Ack, Decoder, Frame as _, Generation, GenerationRange, GuestFrame, Hello, HostFrame, Refusal, Stream, Welcome,
+    Ack, Decoder, Frame as _, Generation, GenerationRange, GuestFrame, Hello, HostFrame, Refusal, Stream,
+    Welcome,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout_at};

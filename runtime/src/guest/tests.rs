@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use pyro_core::ExitStatus;
 use pyro_protocol::{
     Ack, BootId, Decoder, Exited, Failed, Frame as _, Generation, GenerationRange, GuestFrame, HostFrame,
-    InputProgress, OPERATIONS_MAX, Operation as KeptOperation, Output, Phase, Refusal, Retained, Stage, Started, Stream,
-    Welcome,
+    InputProgress, OPERATIONS_MAX, Operation as KeptOperation, Output, Phase, Refusal, Retained, Stage,
+    Started, Stream, Welcome,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -79,11 +79,7 @@ impl Outputs {
     /// # Errors
     ///
     /// [`OutputError::Exists`] when it was begun before.
-    pub fn create(
-        &self,
-        workspace: WorkspaceId,
-        stream: StreamId,
-    ) -> Result<OutputWriter, OutputError> {
+    pub fn create(&self, workspace: WorkspaceId, stream: StreamId) -> Result<OutputWriter, OutputError> {
         OutputWriter::create(self.prepare(workspace, stream)?)
     }
 
@@ -92,11 +88,7 @@ impl Outputs {
     /// # Errors
     ///
     /// [`OutputError`] when the files cannot be opened or read.
-    pub fn resume(
-        &self,
-        workspace: WorkspaceId,
-        stream: StreamId,
-    ) -> Result<OutputWriter, OutputError> {
+    pub fn resume(&self, workspace: WorkspaceId, stream: StreamId) -> Result<OutputWriter, OutputError> {
         OutputWriter::resume(self.prepare(workspace, stream)?)
     }
 
@@ -105,11 +97,7 @@ impl Outputs {
     /// # Errors
     ///
     /// [`OutputError::Io`] when the file cannot be opened.
-    pub fn read(
-        &self,
-        workspace: WorkspaceId,
-        stream: StreamId,
-    ) -> Result<OutputReader, OutputError> {
+    pub fn read(&self, workspace: WorkspaceId, stream: StreamId) -> Result<OutputReader, OutputError> {
         OutputReader::open(self.path(workspace, stream))
     }
 
@@ -152,11 +140,7 @@ impl Outputs {
         self.dir.join(workspace.to_string())
     }
 
-    fn prepare(
-        &self,
-        workspace: WorkspaceId,
-        stream: StreamId,
-    ) -> Result<PathBuf, OutputError> {
+    fn prepare(&self, workspace: WorkspaceId, stream: StreamId) -> Result<PathBuf, OutputError> {
         let dir = self.workspace_dir(workspace);
         files::create_dir(&dir).map_err(|source| OutputError::io(&dir, source))?;
         Ok(self.path(workspace, stream))
