@@ -6,16 +6,16 @@
 //!    +---Delete-----+-------Delete-------+--> gone
 //! ```
 //!
-//! A boot can be interrupted by a deletion only; the rules allow nothing else meanwhile. Execs run in tasks of their own
-//! and end by themselves when the guest is gone.
+//! A boot can be interrupted by a deletion only; the rules allow nothing else meanwhile. Execs and shells run in tasks of
+//! their own and end by themselves when the guest is gone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyro_core::{
-    Action, Command, DeleteReason, ExecNumber, Lifetime, Phase, StopReason, WorkspaceId,
-    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
+    Action, Command, DeleteReason, ExecNumber, Lifetime, Phase, ShellId, State, StopReason, Workspace,
+    WorkspaceId, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped, reconcile,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -24,20 +24,21 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::{self, Remains, Running};
 use crate::context::Context;
 use crate::exec;
+use crate::shell::{self, Order};
 
-/// How long the execs of a dead guest may take to see that it is dead.
-const EXECS_END_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the execs and shells of a dead guest may take to see that it is dead.
+const WORK_END_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Hands actions to the drivers, in their order, starting a driver with the first action of its workspace.
 ///
-/// `leftovers` are the actions about what an earlier daemon left open; they come first.
+/// What an earlier daemon left open in the `inherited` state comes first.
 pub(crate) async fn dispatch(
     context: Arc<Context>,
     mut actions: mpsc::UnboundedReceiver<Action>,
-    leftovers: Vec<Action>,
+    inherited: Arc<State>,
 ) {
     let mut drivers: HashMap<WorkspaceId, mpsc::UnboundedSender<Action>> = HashMap::new();
-    let mut leftovers = leftovers.into_iter();
+    let mut leftovers = reconcile(&inherited).into_iter();
     loop {
         let next = match leftovers.next() {
             Some(action) => Some(action),
@@ -45,22 +46,30 @@ pub(crate) async fn dispatch(
         };
         let Some(action) = next else { return };
         let workspace = action.workspace();
-        let driver = drivers.entry(workspace).or_insert_with(|| start(&context, workspace));
+        let driver = drivers.entry(workspace).or_insert_with(|| {
+            start(&context, workspace, inherited.workspaces.get(&workspace).map(Arc::clone))
+        });
         // A driver that has ended had nothing left to do: its workspace is deleted.
         let _ended = driver.send(action);
         drivers.retain(|_, driver| !driver.is_closed());
     }
 }
 
-fn start(context: &Arc<Context>, workspace: WorkspaceId) -> mpsc::UnboundedSender<Action> {
+fn start(
+    context: &Arc<Context>,
+    workspace: WorkspaceId,
+    inherited: Option<Arc<Workspace>>,
+) -> mpsc::UnboundedSender<Action> {
     let (sender, actions) = mpsc::unbounded_channel();
     let driver = Driver {
         context: Arc::clone(context),
         workspace,
+        inherited,
         actions,
         guest: None,
-        execs: JoinSet::new(),
+        work: JoinSet::new(),
         kill: HashMap::new(),
+        shells: HashMap::new(),
     };
     tokio::spawn(driver.run());
     sender
@@ -69,10 +78,20 @@ fn start(context: &Arc<Context>, workspace: WorkspaceId) -> mpsc::UnboundedSende
 struct Driver {
     context: Arc<Context>,
     workspace: WorkspaceId,
+    /// The workspace as an earlier daemon left it; `None` when that knew none.
+    inherited: Option<Arc<Workspace>>,
     actions: mpsc::UnboundedReceiver<Action>,
     guest: Option<Running>,
-    execs: JoinSet<ExecNumber>,
+    work: JoinSet<Work>,
     kill: HashMap<ExecNumber, CancellationToken>,
+    shells: HashMap<ShellId, mpsc::UnboundedSender<Order>>,
+}
+
+/// What goes on in a guest.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Exec(ExecNumber),
+    Shell(ShellId),
 }
 
 /// Whether there is anything left to drive.
@@ -90,7 +109,7 @@ impl Driver {
                     None => Next::End,
                 },
                 reason = gone(self.guest.as_ref()) => self.bury(reason).await,
-                Some(ended) = self.execs.join_next() => self.forget(ended),
+                Some(ended) = self.work.join_next() => self.forget(ended),
             };
             if matches!(next, Next::End) {
                 return;
@@ -108,13 +127,12 @@ impl Driver {
             Action::Delete { .. } => self.delete().await,
             Action::Adopt { .. } => self.adopt().await,
             Action::AbandonBoot { .. } => self.abandon_boot().await,
-            Action::OpenShell { .. }
-            | Action::TypeInput { .. }
-            | Action::ResizeShell { .. }
-            | Action::SignalShell { .. }
-            | Action::CloseShell { .. }
-            | Action::Sync { .. }
-            | Action::CancelSync { .. } => Next::GoOn,
+            Action::OpenShell { shell, .. } => self.start_shell(shell, shell::Begin::Send),
+            Action::TypeInput { shell, offset, data, .. } => self.order(shell, Order::Type { offset, data }),
+            Action::ResizeShell { shell, size, .. } => self.order(shell, Order::Resize(size)),
+            Action::SignalShell { shell, signal, .. } => self.order(shell, Order::Signal(signal)),
+            Action::CloseShell { shell, .. } => self.order(shell, Order::Close),
+            Action::Sync { .. } | Action::CancelSync { .. } => Next::GoOn,
         }
     }
 
@@ -174,10 +192,29 @@ impl Driver {
         let kill = CancellationToken::new();
         self.kill.insert(number, kill.clone());
         let pump = exec::Pump::new(&self.context, self.workspace, number, running.guest().clone(), kill);
-        self.execs.spawn(async move {
+        self.work.spawn(async move {
             pump.run(begin).await;
-            number
+            Work::Exec(number)
         });
+        Next::GoOn
+    }
+
+    fn start_shell(&mut self, id: ShellId, begin: shell::Begin) -> Next {
+        let Some(running) = &self.guest else { return Next::GoOn };
+        let (pump, orders) = shell::Pump::new(&self.context, self.workspace, id, running.guest().clone());
+        self.shells.insert(id, orders);
+        self.work.spawn(async move {
+            pump.run(begin).await;
+            Work::Shell(id)
+        });
+        Next::GoOn
+    }
+
+    fn order(&self, shell: ShellId, order: Order) -> Next {
+        if let Some(orders) = self.shells.get(&shell) {
+            // A shell that has ended takes no more orders.
+            let _ended = orders.send(order);
+        }
         Next::GoOn
     }
 
@@ -188,33 +225,39 @@ impl Driver {
         Next::GoOn
     }
 
-    fn forget(&mut self, ended: Result<ExecNumber, tokio::task::JoinError>) -> Next {
+    fn forget(&mut self, ended: Result<Work, tokio::task::JoinError>) -> Next {
         match ended {
-            Ok(number) => {
+            Ok(Work::Exec(number)) => {
                 self.kill.remove(&number);
             }
-            Err(error) => tracing::error!(workspace = %self.workspace, %error, "an exec task failed"),
+            Ok(Work::Shell(shell)) => {
+                self.shells.remove(&shell);
+            }
+            Err(error) => {
+                tracing::error!(workspace = %self.workspace, %error, "the task of an exec or shell failed");
+            }
         }
         Next::GoOn
     }
 
-    /// Records the death of the guest after its execs have told what they saw.
+    /// Records the death of the guest after its execs and shells have told what they saw.
     async fn bury(&mut self, reason: String) -> Next {
         tracing::warn!(workspace = %self.workspace, reason, "guest is gone");
         self.guest = None;
-        self.end_execs().await;
+        self.end_work().await;
         backend::clear(&self.context, self.workspace).await;
         let fact = WorkspaceStopped { workspace: self.workspace, reason: StopReason::GuestDied(reason) };
         self.context.record_quietly(Command::RecordStopped(fact)).await;
         Next::GoOn
     }
 
-    async fn end_execs(&mut self) {
-        let all = async { while self.execs.join_next().await.is_some() {} };
-        if tokio::time::timeout(EXECS_END_DEADLINE, all).await.is_err() {
-            self.execs.shutdown().await;
+    async fn end_work(&mut self) {
+        let all = async { while self.work.join_next().await.is_some() {} };
+        if tokio::time::timeout(WORK_END_DEADLINE, all).await.is_err() {
+            self.work.shutdown().await;
         }
         self.kill.clear();
+        self.shells.clear();
     }
 
     async fn stop(&mut self) -> Next {
@@ -222,7 +265,7 @@ impl Driver {
             Some(running) => running.stop().await,
             None => Remains::Unknown,
         };
-        self.end_execs().await;
+        self.end_work().await;
         if remains == Remains::Unknown {
             backend::clear(&self.context, self.workspace).await;
         }
@@ -241,7 +284,7 @@ impl Driver {
             (Some(running), _) => running.kill().await,
             (None, _) => Remains::Unknown,
         };
-        self.end_execs().await;
+        self.end_work().await;
         while let Err(error) = backend::destroy(&self.context, self.workspace, remains).await {
             tracing::error!(workspace = %self.workspace, %error, "failed to delete the workspace, trying again");
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -265,25 +308,33 @@ impl Driver {
         })
     }
 
-    /// Takes over the guest of an earlier daemon with all its open execs.
+    /// Takes over the guest of an earlier daemon with all its open execs and shells.
     async fn adopt(&mut self) -> Next {
-        let state = self.context.engine.state();
-        let Some(workspace) = state.workspace(self.workspace) else { return Next::End };
-        let Some(fact) = &workspace.guest else {
-            debug_assert!(workspace.phase != Phase::Started, "a started workspace has a guest");
+        // What was requested since comes as an action of its own.
+        let Some(inherited) = self.inherited.take() else { return Next::End };
+        let Some(fact) = &inherited.guest else {
+            debug_assert!(inherited.phase != Phase::Started, "a started workspace has a guest");
             return Next::GoOn;
         };
+        let execs = inherited.open_execs.keys();
+        let shells = inherited.shells.iter().filter(|(_, shell)| shell.phase.is_open()).map(|(id, _)| id);
         match backend::adopt(&self.context, self.workspace, fact).await {
             Ok(running) => {
                 self.guest = Some(running);
-                for number in workspace.open_execs.keys() {
+                for number in execs {
                     self.start_exec(*number, exec::Begin::Attach);
+                }
+                for shell in shells {
+                    self.start_shell(*shell, shell::Begin::Attach);
                 }
                 Next::GoOn
             }
             Err(error) => {
-                for number in workspace.open_execs.keys() {
+                for number in execs {
                     exec::record_lost(&self.context, self.workspace, *number, &error.to_string()).await;
+                }
+                for shell in shells {
+                    shell::record_lost(&self.context, self.workspace, *shell, &error.to_string()).await;
                 }
                 self.bury(error.to_string()).await
             }

@@ -1,22 +1,18 @@
 //! One command in one guest: its output goes to the output files, its end into the log.
-//!
-//! Bytes are acknowledged to the guest once they are in the output file: from then on they survive the daemon. They are
-//! made durable before the end of the exec is recorded, so the record never names bytes that a power cut can take.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use pyro_core::{
-    Command, ExecExited, ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Phase, StreamSummary,
-    WORKSPACE_PATH, WorkspaceId,
+    Command, ExecExited, ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Phase, WORKSPACE_PATH,
+    WorkspaceId,
 };
 use pyro_runtime::guest::{ExecSpec, Guest, GuestError, Observation, Operation, Stream as GuestStream};
-use pyro_store::outputs::{OutputError, OutputReader, OutputWriter, Stream};
+use pyro_store::outputs::{OutputError, Stream, StreamId};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock;
 use crate::context::Context;
-use crate::streams::{LiveExec, LiveStream};
+use crate::sink::{self, Sink};
 
 /// How often a broken connection to a living guest is made anew before the exec is given up.
 const RECONNECTS_MAX: u32 = 5;
@@ -37,9 +33,8 @@ pub(crate) struct Pump {
     number: ExecNumber,
     guest: Guest,
     kill: CancellationToken,
-    live: Arc<LiveExec>,
-    stdout: Option<OutputWriter>,
-    stderr: Option<OutputWriter>,
+    stdout: Sink,
+    stderr: Sink,
 }
 
 /// The end of an exec, and the connection on which the guest told it, if it did.
@@ -73,16 +68,15 @@ impl Pump {
         guest: Guest,
         kill: CancellationToken,
     ) -> Self {
-        let live = context.streams.of(workspace, number);
+        let sink = |stream| Sink::new(context, workspace, StreamId::Exec(number, stream));
         Self {
             context: Arc::clone(context),
             workspace,
             number,
             guest,
             kill,
-            live,
-            stdout: None,
-            stderr: None,
+            stdout: sink(Stream::Stdout),
+            stderr: sink(Stream::Stderr),
         }
     }
 
@@ -173,8 +167,8 @@ impl Pump {
 
     /// Goes on where the output files end.
     async fn attach(&mut self) -> Result<Result<Operation, GuestError>, OutputError> {
-        let stdout_offset = self.resume(Stream::Stdout)?;
-        let stderr_offset = self.resume(Stream::Stderr)?;
+        let stdout_offset = self.stdout.resume()?;
+        let stderr_offset = self.stderr.resume()?;
         let attached = self.guest.attach(self.number.0.into(), stdout_offset, stderr_offset).await;
         Ok(attached.map(|mut operation| {
             operation.must_end_within(self.timeout());
@@ -199,8 +193,10 @@ impl Pump {
             };
             match observation {
                 Ok(Observation::Started { pid }) => self.record_started(pid).await,
+                // Only shells take any.
+                Ok(Observation::Input { .. }) => {}
                 Ok(Observation::Output { stream, offset, data }) => {
-                    let end = self.store(stream_of(stream), offset, &data)?;
+                    let end = self.sink(stream).store(offset, &data)?;
                     operation.acknowledge(stream, end);
                 }
                 Ok(Observation::Exited { status, duration_ms, .. }) => {
@@ -221,53 +217,10 @@ impl Pump {
         }
     }
 
-    /// Opens what an earlier daemon has stored of a stream and returns its length; 0 when there is nothing.
-    fn resume(&mut self, stream: Stream) -> Result<u64, OutputError> {
-        if self.writer(stream).is_none() {
-            if self.reader(stream)?.len_bytes()? == 0 {
-                return Ok(0);
-            }
-            let writer = self.context.outputs.resume(self.workspace, self.number, stream)?;
-            let live = self.live_stream(stream);
-            live.set_file(self.reader(stream)?);
-            live.grow_to(writer.len_bytes());
-            *self.writer(stream) = Some(writer);
-        }
-        Ok(self.writer(stream).as_ref().map_or(0, OutputWriter::len_bytes))
-    }
-
-    /// Puts bytes into the output file and returns the position behind them.
-    fn store(&mut self, stream: Stream, offset: u64, data: &[u8]) -> Result<u64, OutputError> {
-        // The page cache takes them at once; the disk is waited for at the end of the exec.
-        tokio::task::block_in_place(|| {
-            if self.writer(stream).is_none() {
-                // An earlier daemon may have made the file and died before the first byte.
-                let writer = self.context.outputs.resume(self.workspace, self.number, stream)?;
-                self.live_stream(stream).set_file(self.reader(stream)?);
-                *self.writer(stream) = Some(writer);
-            }
-            let writer = self.writer(stream).as_mut().expect("it was just made");
-            let len = writer.append(offset, data, clock::now())?;
-            self.live_stream(stream).grow_to(len);
-            Ok(len)
-        })
-    }
-
-    fn reader(&self, stream: Stream) -> Result<OutputReader, OutputError> {
-        self.context.outputs.read(self.workspace, self.number, stream)
-    }
-
-    const fn writer(&mut self, stream: Stream) -> &mut Option<OutputWriter> {
+    const fn sink(&mut self, stream: GuestStream) -> &mut Sink {
         match stream {
-            Stream::Stdout => &mut self.stdout,
-            Stream::Stderr => &mut self.stderr,
-        }
-    }
-
-    fn live_stream(&self, stream: Stream) -> &LiveStream {
-        match stream {
-            Stream::Stdout => &self.live.stdout,
-            Stream::Stderr => &self.live.stderr,
+            GuestStream::Stdout => &mut self.stdout,
+            GuestStream::Stderr => &mut self.stderr,
         }
     }
 
@@ -278,9 +231,8 @@ impl Pump {
 
     async fn record(&mut self, end: End) {
         let (workspace, exec) = (self.workspace, self.number);
-        let summaries = tokio::task::block_in_place(|| {
-            Ok::<_, OutputError>((finish(&mut self.stdout)?, finish(&mut self.stderr)?))
-        });
+        let summaries =
+            self.stdout.finish().and_then(|stdout| self.stderr.finish().map(|stderr| (stdout, stderr)));
         let command = match (end, summaries) {
             (End::Exited { status, duration_ms }, Ok((stdout, stderr))) => {
                 Command::RecordExecExited(ExecExited { workspace, exec, status, duration_ms, stdout, stderr })
@@ -314,37 +266,17 @@ impl Pump {
                         operation.acknowledge(stream, offset + data.len() as u64);
                     }
                     Observation::Exited { .. } | Observation::Failed(_) => return,
-                    Observation::Started { .. } | Observation::Gap { .. } => {}
+                    Observation::Started { .. } | Observation::Gap { .. } | Observation::Input { .. } => {}
                 }
             }
         }
     }
 }
 
-const fn stream_of(stream: GuestStream) -> Stream {
-    match stream {
-        GuestStream::Stdout => Stream::Stdout,
-        GuestStream::Stderr => Stream::Stderr,
-    }
-}
-
-/// Makes a stream durable; one that nobody wrote to is an empty one.
-fn finish(writer: &mut Option<OutputWriter>) -> Result<StreamSummary, OutputError> {
-    match writer.take() {
-        Some(writer) => writer.finish(),
-        None => Ok(StreamSummary { len_bytes: 0, digest: *blake3::hash(b"").as_bytes() }),
-    }
-}
-
 /// Records the loss of an exec whose guest is gone, with what an earlier daemon stored of its output.
 pub(crate) async fn record_lost(context: &Context, workspace: WorkspaceId, exec: ExecNumber, reason: &str) {
-    let summary = |stream| {
-        context.outputs.summary(workspace, exec, stream).unwrap_or_else(|error| {
-            tracing::error!(%workspace, %exec, %error, "failed to read stored output");
-            None
-        })
-    };
-    let (stdout, stderr) = tokio::task::block_in_place(|| (summary(Stream::Stdout), summary(Stream::Stderr)));
+    let stdout = sink::stored(context, workspace, StreamId::Exec(exec, Stream::Stdout));
+    let stderr = sink::stored(context, workspace, StreamId::Exec(exec, Stream::Stderr));
     let lost = ExecLost { workspace, exec, reason: reason.to_owned(), stdout, stderr };
     context.record_quietly(Command::RecordExecLost(lost)).await;
 }

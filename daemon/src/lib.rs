@@ -18,12 +18,16 @@ mod exec;
 mod expiry;
 mod follower;
 mod peer;
+mod plain;
 mod programs;
 mod server;
 mod sessions;
+mod shell;
+mod sink;
 mod startup;
 mod streams;
 mod tethers;
+mod window;
 
 pub use server::{DaemonOptions, run};
 

@@ -1,12 +1,13 @@
 //! One client of the daemon: its frames in, ours out.
 
 use std::io;
+use std::time::Duration;
 
 use pyro_api::{
     ClientMessage, Decoder, FrameError, FrameKind, LogEvent, OUTPUT_LEN_MAX, Progress, ServerMessage, Stream,
     encode_message, encode_output,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
@@ -27,31 +28,49 @@ pub(crate) enum PeerError {
     Frame(#[from] FrameError),
 }
 
-/// The sending half, and the messages that come in.
+/// How often the sending half looks whether the client is still there while there is nothing to send.
+const GONE_CHECK: Duration = Duration::from_secs(1);
+
+/// The two halves of a connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
+    inbox: Inbox,
+    outbox: Outbox,
+}
+
+/// The messages that come in.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    messages: mpsc::Receiver<Result<ClientMessage, FrameError>>,
+}
+
+/// The sending half.
+#[derive(Debug)]
+pub(crate) struct Outbox {
     writer: OwnedWriteHalf,
-    inbox: mpsc::Receiver<Result<ClientMessage, FrameError>>,
     frame: Vec<u8>,
 }
 
 impl Peer {
     pub(crate) fn new(stream: UnixStream) -> Self {
         let (reader, writer) = stream.into_split();
-        let (sender, inbox) = mpsc::channel(INBOX_LEN);
+        let (sender, messages) = mpsc::channel(INBOX_LEN);
         tokio::spawn(receive(reader, sender));
-        Self { writer, inbox, frame: Vec::new() }
+        Self { inbox: Inbox { messages }, outbox: Outbox { writer, frame: Vec::new() } }
+    }
+
+    /// Returns the halves, for those who send and receive at the same time.
+    pub(crate) const fn split(&mut self) -> (&mut Outbox, &mut Inbox) {
+        (&mut self.outbox, &mut self.inbox)
     }
 
     /// Returns the next message; `None` when the client is gone. Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<Result<ClientMessage, FrameError>> {
-        self.inbox.recv().await
+        self.inbox.next().await
     }
 
     pub(crate) async fn send(&mut self, message: &ServerMessage) -> Result<(), PeerError> {
-        self.frame.clear();
-        encode_message(message, &mut self.frame)?;
-        Ok(self.writer.write_all(&self.frame).await?)
+        self.outbox.send(message).await
     }
 
     pub(crate) async fn progress(&mut self, progress: Progress) -> Result<(), PeerError> {
@@ -64,10 +83,44 @@ impl Peer {
 
     /// Sends output, at most [`OUTPUT_LEN_MAX`] bytes.
     pub(crate) async fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), PeerError> {
+        self.outbox.output(stream, bytes).await
+    }
+}
+
+impl Inbox {
+    /// Returns the next message; `None` when the client is gone. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Option<Result<ClientMessage, FrameError>> {
+        self.messages.recv().await
+    }
+}
+
+impl Outbox {
+    async fn send(&mut self, message: &ServerMessage) -> Result<(), PeerError> {
+        self.frame.clear();
+        encode_message(message, &mut self.frame)?;
+        Ok(self.writer.write_all(&self.frame).await?)
+    }
+
+    /// Sends output, at most [`OUTPUT_LEN_MAX`] bytes.
+    pub(crate) async fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), PeerError> {
         debug_assert!(bytes.len() <= OUTPUT_LEN_MAX, "the caller reads in pieces");
         self.frame.clear();
         encode_output(stream, bytes, &mut self.frame);
         Ok(self.writer.write_all(&self.frame).await?)
+    }
+
+    /// Returns when the client is gone, also when nobody takes its messages out of the inbox. Cancel safe.
+    pub(crate) async fn gone(&self) -> PeerError {
+        loop {
+            tokio::time::sleep(GONE_CHECK).await;
+            match self.writer.ready(Interest::WRITABLE).await {
+                Ok(ready) if ready.is_write_closed() => {
+                    return io::Error::from(io::ErrorKind::ConnectionReset).into();
+                }
+                Ok(_) => {}
+                Err(error) => return error.into(),
+            }
+        }
     }
 }
 

@@ -67,10 +67,10 @@ fn report(ready: &mut Option<OwnedFd>, readiness: &Readiness) {
 }
 
 async fn serve(home: Home, ready: &mut Option<OwnedFd>) -> Result<(), StartupError> {
-    let startup::Started { context, actions, leftovers } = startup::start(home).await?;
+    let startup::Started { context, actions, inherited } = startup::start(home).await?;
     let listener = listen(&context.home)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::spawn(driver::dispatch(Arc::clone(&context), actions, leftovers));
+    tokio::spawn(driver::dispatch(Arc::clone(&context), actions, inherited));
     tokio::spawn(expiry::run(Arc::clone(&context)));
     tethers::await_clients(&context, &context.engine.state());
     report(ready, &Readiness::Ready);

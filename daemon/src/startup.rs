@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use pyro_api::{ApiError, ErrorCode, Home, HomeError};
-use pyro_core::{Action, Command, DaemonStarted, reconcile};
+use pyro_core::{Action, Command, DaemonStarted, State};
 use pyro_runtime::environment::Environments;
 use pyro_runtime::host::Tools;
 use pyro_runtime::process::ProcessRef;
@@ -77,8 +77,8 @@ impl From<&StartupError> for ApiError {
 pub(crate) struct Started {
     pub(crate) context: Arc<Context>,
     pub(crate) actions: mpsc::UnboundedReceiver<Action>,
-    /// What an earlier daemon left open.
-    pub(crate) leftovers: Vec<Action>,
+    /// The state as an earlier daemon left it. What is open in it is not for an action to come.
+    pub(crate) inherited: Arc<State>,
 }
 
 pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
@@ -92,9 +92,8 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
     let clock = Clock::of_host()?;
     let host_boot_id = clock.host_boot_id().to_owned();
     let (engine, actions) = Engine::start(log, clock)?;
-    let host_rebooted =
-        engine.state().daemon.as_ref().is_some_and(|daemon| daemon.host_boot_id != host_boot_id);
-    let leftovers = reconcile(&engine.state());
+    let inherited = engine.state();
+    let host_rebooted = inherited.daemon.as_ref().is_some_and(|daemon| daemon.host_boot_id != host_boot_id);
     let context = Arc::new(Context {
         engine,
         outputs: Outputs::open(home.outputs())?,
@@ -119,7 +118,7 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
     context.record(Command::RecordDaemonStarted(started)).await?;
     context.record(Command::RecordLimits(context.config.limits(host_mem_mib()))).await?;
     backend::sweep(&context).await?;
-    Ok(Started { context, actions, leftovers })
+    Ok(Started { context, actions, inherited })
 }
 
 fn host_mem_mib() -> u64 {

@@ -1,16 +1,19 @@
-//! Output that is still growing: how far each stream of each running exec has come, for those who watch it live.
+//! Output that is still growing: how far each stream of each running command and shell has come, for those who watch it
+//! live, and how far the input of each shell.
 //!
 //! The bytes themselves are read from the output file. Its handle is shared here, so that a watcher can read to the end
 //! even when the workspace is deleted meanwhile.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use pyro_core::{ExecNumber, WorkspaceId};
-use pyro_store::outputs::OutputReader;
+use pyro_api::OUTPUT_LEN_MAX;
+use pyro_core::{ShellId, WorkspaceId};
+use pyro_store::outputs::{OutputError, OutputReader, Outputs, StreamId};
 use tokio::sync::watch;
 
-/// One output stream of a running exec.
+/// One output stream of a running command or shell.
 #[derive(Debug)]
 pub(crate) struct LiveStream {
     file: OnceLock<OutputReader>,
@@ -41,34 +44,143 @@ impl LiveStream {
         self.file.get()
     }
 
+    /// Returns how many bytes the file holds.
+    pub(crate) fn len(&self) -> u64 {
+        *self.len.borrow()
+    }
+
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.len.subscribe()
     }
 }
 
-/// Both output streams of a running exec.
-#[derive(Debug)]
-pub(crate) struct LiveExec {
-    pub(crate) stdout: LiveStream,
-    pub(crate) stderr: LiveStream,
+/// How far the input of a shell has come, by what its guest said last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Typed {
+    /// The guest has the bytes before this position.
+    pub(crate) received: u64,
+    /// The terminal has taken the bytes before this position.
+    pub(crate) consumed: u64,
 }
 
-/// All execs whose output somebody produces or watches; an entry lives as long as one of them.
+/// The input of a running shell.
+#[derive(Debug)]
+pub(crate) struct LiveShell {
+    typed: watch::Sender<Option<Typed>>,
+    /// Held between the look at how much input waits and the record of more, so that two clients do not both take the
+    /// room that is there for one.
+    pub(crate) turn: tokio::sync::Mutex<()>,
+}
+
+impl LiveShell {
+    /// Tells those who type what the guest said.
+    pub(crate) fn set_typed(&self, typed: Typed) {
+        self.typed.send_replace(Some(typed));
+    }
+
+    /// Returns a receiver of what the guest says; `None` as long as it has said nothing.
+    pub(crate) fn typed(&self) -> watch::Receiver<Option<Typed>> {
+        self.typed.subscribe()
+    }
+}
+
+/// All streams and shells that somebody produces or watches; an entry lives as long as one of them.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    live: Mutex<HashMap<(WorkspaceId, ExecNumber), Weak<LiveExec>>>,
+    streams: Registry<(WorkspaceId, StreamId), LiveStream>,
+    shells: Registry<(WorkspaceId, ShellId), LiveShell>,
 }
 
 impl Streams {
-    /// Returns the streams of an exec; producer and watchers may come in any order.
-    pub(crate) fn of(&self, workspace: WorkspaceId, exec: ExecNumber) -> Arc<LiveExec> {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = live.get(&(workspace, exec)).and_then(Weak::upgrade) {
+    /// Returns a stream; producer and watchers may come in any order.
+    pub(crate) fn of(&self, workspace: WorkspaceId, stream: StreamId) -> Arc<LiveStream> {
+        self.streams.get(&(workspace, stream), LiveStream::new)
+    }
+
+    /// Returns a shell; producer and watchers may come in any order.
+    pub(crate) fn shell(&self, workspace: WorkspaceId, shell: ShellId) -> Arc<LiveShell> {
+        let new = || LiveShell { typed: watch::channel(None).0, turn: tokio::sync::Mutex::default() };
+        self.shells.get(&(workspace, shell), new)
+    }
+}
+
+/// Values that exist as long as somebody holds them.
+#[derive(Debug)]
+struct Registry<K, V> {
+    held: Mutex<HashMap<K, Weak<V>>>,
+}
+
+impl<K, V> Default for Registry<K, V> {
+    fn default() -> Self {
+        Self { held: Mutex::default() }
+    }
+}
+
+impl<K: Copy + Eq + Hash, V> Registry<K, V> {
+    fn get(&self, key: &K, new: impl FnOnce() -> V) -> Arc<V> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = held.get(key).and_then(Weak::upgrade) {
             return known;
         }
-        live.retain(|_, known| known.strong_count() > 0);
-        let new = Arc::new(LiveExec { stdout: LiveStream::new(), stderr: LiveStream::new() });
-        live.insert((workspace, exec), Arc::downgrade(&new));
+        held.retain(|_, known| known.strong_count() > 0);
+        let new = Arc::new(new());
+        held.insert(*key, Arc::downgrade(&new));
         new
+    }
+}
+
+/// Shows what an earlier daemon stored of a stream, or this one before all watchers went. Nobody else would, once its
+/// command or shell has ended.
+pub(crate) fn catch_up(outputs: &Outputs, workspace: WorkspaceId, stream: StreamId, live: &LiveStream) {
+    let opened = outputs.read(workspace, stream).and_then(|file| Ok((file.len_bytes()?, file)));
+    match opened {
+        Ok((0, _)) => {}
+        Ok((len, file)) => {
+            live.set_file(file);
+            live.grow_to(len);
+        }
+        Err(error) => tracing::warn!(%workspace, %stream, %error, "stored output cannot be read"),
+    }
+}
+
+/// The end of a stream, as far as one watcher has read it.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    live: Arc<LiveStream>,
+    len: watch::Receiver<u64>,
+    read: u64,
+    buffer: Vec<u8>,
+}
+
+impl Tail {
+    pub(crate) fn new(live: Arc<LiveStream>, read: u64) -> Self {
+        let len = live.watch();
+        Self { live, len, read, buffer: Vec::new() }
+    }
+
+    /// Returns the position behind what was read.
+    pub(crate) const fn position(&self) -> u64 {
+        self.read
+    }
+
+    pub(crate) fn has_more(&self) -> bool {
+        *self.len.borrow() > self.read
+    }
+
+    /// Returns when there is something to read. Cancel safe.
+    pub(crate) async fn grown(&mut self) {
+        let read = self.read;
+        if self.len.wait_for(|len| *len > read).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Returns the next piece; an empty one when there is none.
+    pub(crate) fn read(&mut self) -> Result<&[u8], OutputError> {
+        let Some(file) = self.live.file() else { return Ok(&[]) };
+        self.buffer.resize(OUTPUT_LEN_MAX, 0);
+        let len = file.read_at(&mut self.buffer, self.read)?;
+        self.read += len as u64;
+        Ok(&self.buffer[..len])
     }
 }

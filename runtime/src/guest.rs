@@ -8,6 +8,7 @@
 mod announcement;
 mod connection;
 mod error;
+mod input;
 mod operation;
 mod socket_path;
 #[cfg(test)]
@@ -18,18 +19,20 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pyro_protocol::{
-    Attach, BootId, Exec, GuestFrame, HostFrame, OPERATIONS_MAX, Operation as KeptOperation,
+    Attach, BootId, Exec, Generation, GuestFrame, HostFrame, OPERATIONS_MAX, Operation as KeptOperation,
+    Shell,
 };
 use tokio::time::Instant;
 
 use connection::{Connection, Deadline};
+use input::InputSide;
 
 pub use announcement::{Announcement, Announcements};
 pub use error::{Failure, GuestError};
 pub use operation::{Observation, Operation};
 pub use transport::Transport;
 
-pub use pyro_protocol::Stream;
+pub use pyro_protocol::{INPUT_HELD_MAX, Stream, TerminalSize};
 pub(crate) use transport::connect_unix;
 
 /// Time for a guest to take a connection and to answer a request. A busy guest under TCG on a loaded host has been
@@ -64,6 +67,21 @@ pub struct ExecSpec {
     pub create_cwd: bool,
     /// Time after which the guest ends the command's process tree, counted from its start.
     pub timeout: Duration,
+}
+
+/// A shell to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShellSpec {
+    /// The host's number of the operation, among those of commands; it is opened at most once in the life of the guest.
+    pub op: u64,
+    /// Absolute path of the directory to begin in.
+    pub cwd: String,
+    /// Whether the guest makes that directory when it is missing, or fails then.
+    pub create_cwd: bool,
+    /// Size of the terminal.
+    pub size: TerminalSize,
+    /// Variables laid over those that every shell has.
+    pub env: Vec<(String, String)>,
 }
 
 impl Guest {
@@ -104,9 +122,37 @@ impl Guest {
         Ok(Operation::executed(connection, op, timeout))
     }
 
-    /// Follows an operation from the first byte of each stream that the host lacks.
+    /// Opens a shell. When the guest has an operation of that number already, that one is followed from the start of
+    /// what the guest keeps of it. What its terminal shows is [`Stream::Stdout`].
     ///
-    /// Whether the guest knows the operation is told by the first [`Operation::next`].
+    /// # Errors
+    ///
+    /// [`GuestError::TooOld`], and those of [`exec`](Self::exec).
+    pub async fn open_shell(&self, spec: ShellSpec) -> Result<Operation, GuestError> {
+        let ShellSpec { op, cwd, create_cwd, size, env } = spec;
+        let shell = HostFrame::Shell(Shell { op, cwd, create_cwd, env, size });
+        let connection = self.request_of(Generation::SECOND, "shells", &shell).await?;
+        Ok(Operation::opened(connection, op))
+    }
+
+    /// Follows a shell from the first byte of its output that the host lacks. `input_len` counts the bytes that were
+    /// ever to be typed into it: the guest may have fewer of them.
+    ///
+    /// Whether the guest knows the shell is told by the first [`Operation::next`].
+    ///
+    /// # Errors
+    ///
+    /// [`GuestError::TooOld`], and those of a failed connection.
+    pub async fn attach_shell(&self, op: u64, offset: u64, input_len: u64) -> Result<Operation, GuestError> {
+        let attach = Attach { op, stdout_offset: offset, stderr_offset: 0 };
+        let request = HostFrame::Attach(attach);
+        let connection = self.request_of(Generation::SECOND, "shells", &request).await?;
+        Ok(Operation::attached(connection, attach, Some(InputSide::new(input_len))))
+    }
+
+    /// Follows a command from the first byte of each stream that the host lacks.
+    ///
+    /// Whether the guest knows the command is told by the first [`Operation::next`].
     ///
     /// # Errors
     ///
@@ -119,7 +165,7 @@ impl Guest {
     ) -> Result<Operation, GuestError> {
         let attach = Attach { op, stdout_offset, stderr_offset };
         let connection = self.request(&HostFrame::Attach(attach)).await?;
-        Ok(Operation::attached(connection, attach))
+        Ok(Operation::attached(connection, attach, None))
     }
 
     /// Returns the operations that the guest keeps, by ascending number.
@@ -166,6 +212,25 @@ impl Guest {
         }
     }
 
+    /// Asks the guest to end itself as [`shutdown`](Self::shutdown) does, and to give its commands and shells `grace` to
+    /// end by themselves before. An agent that is too old for it kills them at once.
+    ///
+    /// # Errors
+    ///
+    /// Those of a failed connection.
+    pub async fn terminate(&self, grace: Duration) -> Result<(), GuestError> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let request = HostFrame::Terminate { grace_ms };
+        let connection = match self.request_of(Generation::SECOND, "a gentle end", &request).await {
+            Err(GuestError::TooOld { .. }) => return self.shutdown().await,
+            connection => connection?,
+        };
+        match self.answer(connection).await? {
+            GuestFrame::Done => Ok(()),
+            _ => Err(GuestError::Protocol("its answer to Terminate is of another kind")),
+        }
+    }
+
     /// Asks for a sign of life and returns how long it took.
     ///
     /// # Errors
@@ -181,7 +246,12 @@ impl Guest {
 
     /// Sends a request that has one answer.
     async fn ask(&self, request: &HostFrame) -> Result<GuestFrame, GuestError> {
-        let mut connection = self.request(request).await?;
+        let connection = self.request(request).await?;
+        self.answer(connection).await
+    }
+
+    /// Returns the one answer to a request, and keeps the connection for the next one.
+    async fn answer(&self, mut connection: Connection) -> Result<GuestFrame, GuestError> {
         let answer = connection.receive_by(Deadline::within(ANSWER_ALLOWANCE), "an answer").await?;
         if matches!(answer, GuestFrame::Done | GuestFrame::Pong) {
             *self.idle() = Some(connection);
@@ -195,9 +265,20 @@ impl Guest {
 
     /// Sends a request, on the idle connection if there is one and it takes it.
     async fn request(&self, request: &HostFrame) -> Result<Connection, GuestError> {
+        self.request_of(Generation::FIRST, "this version", request).await
+    }
+
+    /// Sends a request that exists since a generation; `what` is what an older agent cannot do.
+    async fn request_of(
+        &self,
+        since: Generation,
+        what: &'static str,
+        request: &HostFrame,
+    ) -> Result<Connection, GuestError> {
         let deadline = Deadline::within(ANSWER_ALLOWANCE);
         let idle = self.idle().take();
         if let Some(mut connection) = idle
+            && connection.generation() >= since
             && connection.send_by(request, deadline).await.is_ok()
         {
             return Ok(connection);
@@ -206,6 +287,9 @@ impl Guest {
         let welcome = connection.welcome(deadline).await?;
         if *self.shared.boot_id.get_or_init(|| welcome.boot_id) != welcome.boot_id {
             return Err(GuestError::Restarted);
+        }
+        if connection.generation() < since {
+            return Err(GuestError::TooOld { what });
         }
         connection.send_by(request, deadline).await?;
         Ok(connection)

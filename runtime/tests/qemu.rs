@@ -72,7 +72,9 @@ async fn run(guest: &Guest, op: u64, command: &str) -> (ExitStatus, Vec<u8>) {
                 operation.forget().await.unwrap();
                 return (status, stdout);
             }
-            other @ (Observation::Gap { .. } | Observation::Failed(_)) => panic!("{other:?}"),
+            other @ (Observation::Input { .. } | Observation::Gap { .. } | Observation::Failed(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use pyro_core::{ExecNumber, Timestamp};
-use pyro_store::outputs::{OutputError, Outputs, Stream};
+use pyro_store::outputs::{OutputError, Outputs, Stream, StreamId};
 use pyro_store::{AppendError, EventLog, OpenError, Options, verify};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
@@ -105,8 +105,8 @@ fn a_log_that_was_closed_on_a_full_disk_opens_again() {
 fn output_goes_on_when_there_is_space_again() {
     let Some(disk) = SmallDisk::mount() else { return };
     let outputs = Outputs::open(disk.dir.path().join("outputs")).unwrap();
-    let key = (sample::workspace(1), ExecNumber(1), Stream::Stdout);
-    let mut writer = outputs.create(key.0, key.1, key.2).unwrap();
+    let (workspace, stream) = (sample::workspace(1), StreamId::Exec(ExecNumber(1), Stream::Stdout));
+    let mut writer = outputs.create(workspace, stream).unwrap();
     let mut expected = b"before".to_vec();
     writer.append(0, &expected, Timestamp(0)).unwrap();
     let filler = disk.fill();
@@ -118,6 +118,6 @@ fn output_goes_on_when_there_is_space_again() {
     writer.append(6, &chunk, Timestamp(2)).unwrap();
     expected.extend(chunk);
     let summary = writer.finish().unwrap();
-    assert_eq!(fs::read(outputs.path(key.0, key.1, key.2)).unwrap(), expected);
+    assert_eq!(fs::read(outputs.path(workspace, stream)).unwrap(), expected);
     assert_eq!(summary.digest, *blake3::hash(&expected).as_bytes());
 }

@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use pyro_core::{ExecNumber, StreamSummary, Timestamp};
-use pyro_store::outputs::{OutputError, Outputs, Stream, TimeEntry};
+use pyro_core::{ExecNumber, ShellId, StreamSummary, Timestamp};
+use pyro_store::outputs::{OutputError, Outputs, Stream, StreamId, TimeEntry};
 
 use crate::sample;
 
-const EXEC: ExecNumber = ExecNumber(3);
+const STDOUT: StreamId = StreamId::Exec(ExecNumber(3), Stream::Stdout);
+const STDERR: StreamId = StreamId::Exec(ExecNumber(3), Stream::Stderr);
 
 fn summary_of(bytes: &[u8]) -> StreamSummary {
     StreamSummary { len_bytes: u64::try_from(bytes.len()).unwrap(), digest: *blake3::hash(bytes).as_bytes() }
@@ -20,7 +21,7 @@ fn repeated_bytes_are_stored_once() {
     let dir = sample::dir();
     let outputs = Outputs::open(dir.path()).unwrap();
     let workspace = sample::workspace(1);
-    let mut writer = outputs.create(workspace, EXEC, Stream::Stdout).unwrap();
+    let mut writer = outputs.create(workspace, STDOUT).unwrap();
     assert_eq!(writer.append(0, b"hello ", Timestamp(1)).unwrap(), 6);
     assert_eq!(writer.append(2, b"llo wor", Timestamp(2)).unwrap(), 9);
     assert_eq!(writer.append(0, b"hello", Timestamp(3)).unwrap(), 9);
@@ -30,10 +31,10 @@ fn repeated_bytes_are_stored_once() {
     assert_eq!(writer.append(9, b"ld\xff\0", Timestamp(5)).unwrap(), 13);
     assert_eq!(writer.sync().unwrap(), 13);
     assert_eq!(writer.finish().unwrap(), summary_of(b"hello world\xff\0"));
-    assert_eq!(fs::read(outputs.path(workspace, EXEC, Stream::Stdout)).unwrap(), b"hello world\xff\0");
-    let stored = outputs.summary(workspace, EXEC, Stream::Stdout).unwrap();
+    assert_eq!(fs::read(outputs.path(workspace, STDOUT)).unwrap(), b"hello world\xff\0");
+    let stored = outputs.summary(workspace, STDOUT).unwrap();
     assert_eq!(stored, Some(summary_of(b"hello world\xff\0")));
-    assert_eq!(outputs.summary(workspace, EXEC, Stream::Stderr).unwrap(), None);
+    assert_eq!(outputs.summary(workspace, STDERR).unwrap(), None);
 }
 
 /// Catches a daemon that goes on at the wrong offset, or with a digest of only its own part.
@@ -43,16 +44,16 @@ fn a_stream_is_resumed_where_it_ended() {
     let outputs = Outputs::open(dir.path()).unwrap();
     let workspace = sample::workspace(1);
     let bytes: Vec<u8> = (0..700_000_u32).flat_map(u32::to_le_bytes).collect();
-    let mut writer = outputs.create(workspace, EXEC, Stream::Stderr).unwrap();
+    let mut writer = outputs.create(workspace, STDERR).unwrap();
     writer.append(0, &bytes[..1_000_001], Timestamp(5)).unwrap();
     drop(writer);
-    let again = outputs.create(workspace, EXEC, Stream::Stderr);
+    let again = outputs.create(workspace, STDERR);
     assert!(matches!(again, Err(OutputError::Exists { .. })), "{again:?}");
-    let mut writer = outputs.resume(workspace, EXEC, Stream::Stderr).unwrap();
+    let mut writer = outputs.resume(workspace, STDERR).unwrap();
     assert_eq!(writer.len_bytes(), 1_000_001);
     writer.append(999_999, &bytes[999_999..], Timestamp(50_000)).unwrap();
     assert_eq!(writer.finish().unwrap(), summary_of(&bytes));
-    let reader = outputs.read(workspace, EXEC, Stream::Stderr).unwrap();
+    let reader = outputs.read(workspace, STDERR).unwrap();
     let entry = |offset, at| TimeEntry { offset, at: Timestamp(at) };
     assert_eq!(reader.times().unwrap(), [entry(0, 5), entry(1_000_001, 50_000)]);
 }
@@ -63,20 +64,20 @@ fn times_follow_the_bytes() {
     let dir = sample::dir();
     let outputs = Outputs::open(dir.path()).unwrap();
     let workspace = sample::workspace(1);
-    let mut writer = outputs.create(workspace, EXEC, Stream::Stdout).unwrap();
+    let mut writer = outputs.create(workspace, STDOUT).unwrap();
     for n in 0..100_000 {
         writer.append(n, b"x", Timestamp(n)).unwrap();
     }
     drop(writer);
-    let path = outputs.path(workspace, EXEC, Stream::Stdout);
-    let times = outputs.read(workspace, EXEC, Stream::Stdout).unwrap().times().unwrap();
+    let path = outputs.path(workspace, STDOUT);
+    let times = outputs.read(workspace, STDOUT).unwrap().times().unwrap();
     assert_eq!(times.len(), 10);
     fs::File::options().write(true).open(&path).unwrap().set_len(45_000).unwrap();
     let mut torn = fs::File::options().append(true).open(path.with_extension("stdout.times")).unwrap();
     std::io::Write::write_all(&mut torn, b"torn").unwrap();
-    let mut writer = outputs.resume(workspace, EXEC, Stream::Stdout).unwrap();
+    let mut writer = outputs.resume(workspace, STDOUT).unwrap();
     writer.append(45_000, b"y", Timestamp(200_000)).unwrap();
-    let times = outputs.read(workspace, EXEC, Stream::Stdout).unwrap().times().unwrap();
+    let times = outputs.read(workspace, STDOUT).unwrap().times().unwrap();
     let offsets: Vec<_> = times.iter().map(|entry| entry.offset).collect();
     assert_eq!(offsets, [0, 10_000, 20_000, 30_000, 40_000, 45_000]);
 }
@@ -88,10 +89,10 @@ fn a_reader_follows_a_growing_stream() {
     let outputs = Outputs::open(dir.path()).unwrap();
     let workspace = sample::workspace(1);
     let mut buffer = [0; 16];
-    let missing = outputs.read(workspace, EXEC, Stream::Stdout).unwrap();
+    let missing = outputs.read(workspace, STDOUT).unwrap();
     assert_eq!((missing.len_bytes().unwrap(), missing.read_at(&mut buffer, 0).unwrap()), (0, 0));
-    let mut writer = outputs.create(workspace, EXEC, Stream::Stdout).unwrap();
-    let reader = outputs.read(workspace, EXEC, Stream::Stdout).unwrap();
+    let mut writer = outputs.create(workspace, STDOUT).unwrap();
+    let reader = outputs.read(workspace, STDOUT).unwrap();
     assert_eq!(reader.read_at(&mut buffer, 0).unwrap(), 0);
     writer.append(0, b"grown", Timestamp(0)).unwrap();
     assert_eq!(reader.len_bytes().unwrap(), 5);
@@ -105,11 +106,11 @@ fn workspaces_are_apart_and_private() {
     let dir = sample::dir();
     let outputs = Outputs::open(dir.path().join("outputs")).unwrap();
     for number in [1, 2] {
-        let mut writer = outputs.create(sample::workspace(number), EXEC, Stream::Stdout).unwrap();
+        let mut writer = outputs.create(sample::workspace(number), STDOUT).unwrap();
         writer.append(0, &[number], Timestamp(0)).unwrap();
         writer.finish().unwrap();
     }
-    let path = outputs.path(sample::workspace(2), EXEC, Stream::Stdout);
+    let path = outputs.path(sample::workspace(2), STDOUT);
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
     assert_eq!(
@@ -118,6 +119,32 @@ fn workspaces_are_apart_and_private() {
     );
     outputs.remove_workspace(sample::workspace(1)).unwrap();
     outputs.remove_workspace(sample::workspace(1)).unwrap();
-    assert_eq!(outputs.summary(sample::workspace(1), EXEC, Stream::Stdout).unwrap(), None);
+    assert_eq!(outputs.summary(sample::workspace(1), STDOUT).unwrap(), None);
     assert_eq!(fs::read(path).unwrap(), [2]);
+}
+
+/// Catches a shell whose output goes into the file of a command or of another shell, or is found under no name that
+/// `docs/log-format.md` tells.
+#[test]
+fn each_stream_has_its_own_files() {
+    let dir = sample::dir();
+    let outputs = Outputs::open(dir.path()).unwrap();
+    let workspace = sample::workspace(1);
+    let shells = [1, 2].map(|number| StreamId::Shell(ShellId::from_bytes([0, 0, 0, 0, 0xab, number])));
+    let streams = [STDOUT, STDERR, shells[0], shells[1]];
+    for (stream, bytes) in streams.iter().zip([b"out", b"err", b"one", b"two"]) {
+        let mut writer = outputs.create(workspace, *stream).unwrap();
+        writer.append(0, bytes, Timestamp(0)).unwrap();
+        assert_eq!(writer.finish().unwrap(), summary_of(bytes));
+    }
+    let mut names: Vec<_> = fs::read_dir(outputs.path(workspace, STDOUT).parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let expected = ["3.stderr", "3.stdout", "shell-00000000ab01", "shell-00000000ab02"];
+    let with_times: Vec<_> =
+        expected.iter().flat_map(|name| [(*name).to_owned(), format!("{name}.times")]).collect();
+    assert_eq!(names, with_times);
+    assert_eq!(outputs.summary(workspace, shells[1]).unwrap(), Some(summary_of(b"two")));
 }

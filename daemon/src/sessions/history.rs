@@ -10,7 +10,7 @@ use pyro_core::{
     Envelope, Event, ExecNumber, ExecRequested, ExecutionMode, ExitStatus, Seq, Timestamp, WORKSPACE_PATH,
     WorkspaceId, WorkspaceKind,
 };
-use pyro_store::outputs::{Outputs, Stream as StoredStream};
+use pyro_store::outputs::{Outputs, Stream as StoredStream, StreamId};
 
 use super::run::signal_of;
 use super::{Failure, Session};
@@ -63,7 +63,7 @@ impl Session {
         stream: Stream,
     ) -> Result<(), Failure> {
         let failed = |error| ApiError::new(ErrorCode::StorageFailed, error);
-        let file = self.context.outputs.read(workspace, exec, stored).map_err(failed)?;
+        let file = self.context.outputs.read(workspace, StreamId::Exec(exec, stored)).map_err(failed)?;
         let mut buffer = vec![0; OUTPUT_LEN_MAX];
         let mut offset = 0;
         loop {
@@ -119,7 +119,8 @@ impl History {
 
     fn record(&mut self, exec: ExecNumber, at: Timestamp, end: End) -> Option<CommandRecord> {
         let requested = self.open.remove(&exec)?;
-        let file = |stream| self.outputs.path(self.workspace, exec, stream).display().to_string();
+        let file =
+            |stream| self.outputs.path(self.workspace, StreamId::Exec(exec, stream)).display().to_string();
         let (status, duration_ms, error) = match end {
             End::Exited { status, duration_ms } => (Some(status), duration_ms, None),
             End::Otherwise(error) => (None, 0, Some(error)),

@@ -19,13 +19,7 @@ impl Session {
     pub(super) fn find(&self, text: &str, kind: WorkspaceKind) -> Result<WorkspaceId, Failure> {
         let state = self.context.engine.state();
         let noun = noun(kind);
-        let hexadecimal = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if !hexadecimal || !(PREFIX_LEN_MIN..=WorkspaceId::TEXT_LEN).contains(&text.len()) {
-            let message = format!(
-                "a {noun} id is 12 lower-case hexadecimal characters, or the first 4 or more of them"
-            );
-            return Err(ApiError::new(ErrorCode::InvalidArgument, message).into());
-        }
+        check_beginning(noun, text)?;
         let same_kind = state.workspaces.iter().filter(|(_, workspace)| workspace.kind == kind);
         let mut matching = same_kind.filter(|(id, _)| id.to_string().starts_with(text)).map(|(id, _)| *id);
         match (matching.next(), matching.next()) {
@@ -112,6 +106,17 @@ impl Session {
         };
         until(&self.context.engine, workspace, first, deleted).await
     }
+}
+
+/// Refuses what is neither an id nor a beginning of one that is long enough.
+pub(super) fn check_beginning(noun: &str, text: &str) -> Result<(), ApiError> {
+    let hexadecimal = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if hexadecimal && (PREFIX_LEN_MIN..=WorkspaceId::TEXT_LEN).contains(&text.len()) {
+        return Ok(());
+    }
+    let message =
+        format!("a {noun} id is 12 lower-case hexadecimal characters, or the first 4 or more of them");
+    Err(ApiError::new(ErrorCode::InvalidArgument, message))
 }
 
 /// Waits for an event of a workspace that decides a request.

@@ -1,5 +1,6 @@
 //! Sessions: one task per connection of a client.
 
+mod attach;
 mod daemon;
 mod doctor;
 mod environments;
@@ -7,6 +8,9 @@ mod history;
 mod life;
 mod log;
 mod run;
+mod shell;
+mod trace;
+mod typist;
 mod vm;
 mod watch;
 mod workspace;
@@ -175,19 +179,18 @@ impl Session {
             Request::WorkspaceDelete(request) => {
                 self.workspace_delete(request).await.map(Response::WorkspaceDelete)
             }
-            Request::WorkspaceSyncPush(_)
-            | Request::ShellOpen(_)
-            | Request::ShellList(_)
-            | Request::ShellRead(_)
-            | Request::ShellFollow(_)
-            | Request::ShellAttach(_)
-            | Request::ShellWrite(_)
-            | Request::ShellSignal(_)
-            | Request::ShellResize(_)
-            | Request::ShellClose(_) => {
-                let message = "this version has no shells and pushes no files";
-                Err(ApiError::new(ErrorCode::Unsupported, message).into())
+            Request::WorkspaceSyncPush(_) => {
+                Err(ApiError::new(ErrorCode::Unsupported, "this version pushes no files").into())
             }
+            Request::ShellOpen(request) => self.shell_open(request).await.map(Response::ShellOpen),
+            Request::ShellList(request) => self.shell_list(&request).map(Response::ShellList),
+            Request::ShellRead(request) => self.shell_read(request).await.map(Response::ShellRead),
+            Request::ShellFollow(request) => self.shell_follow(request).await.map(Response::ShellFollow),
+            Request::ShellAttach(request) => self.shell_attach(request).await.map(Response::ShellAttach),
+            Request::ShellWrite(request) => self.shell_write(request).await.map(Response::ShellWrite),
+            Request::ShellSignal(request) => self.shell_signal(request).await.map(Response::ShellSignal),
+            Request::ShellResize(request) => self.shell_resize(request).await.map(Response::ShellResize),
+            Request::ShellClose(request) => self.shell_close(request).await.map(Response::ShellClose),
             Request::Log(request) => self.log(request).await.map(Response::Log),
             Request::Doctor(request) => self.doctor(request).await.map(Response::Doctor),
             Request::DaemonStatus(_) => Ok(Response::DaemonStatus(self.daemon_status())),

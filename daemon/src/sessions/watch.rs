@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use pyro_api::{ApiError, ClientMessage, ErrorCode, OUTPUT_LEN_MAX, Progress, Resume, RunProgress, Stream};
+use pyro_api::{ApiError, ClientMessage, ErrorCode, Progress, Resume, RunProgress, Stream};
 use pyro_core::{
     Command, DeleteReason, Envelope, Event, ExecExited, ExecNumber, ExecutionMode, Seq, WorkspaceId,
 };
-use pyro_store::outputs::Stream as StoredStream;
-use tokio::sync::watch;
+use pyro_store::outputs::{Stream as StoredStream, StreamId};
 
 use super::{Failure, Session, error_of};
 use crate::context::Context;
 use crate::follower::Follower;
-use crate::streams::{LiveExec, LiveStream};
+use crate::streams::{Tail, catch_up};
 
 impl Session {
     /// Streams output and progress until what is watched is over.
@@ -61,7 +60,7 @@ impl Session {
 
     async fn send_output(&mut self, stream: Stream, tail: &mut Tail) -> Result<(), Failure> {
         let bytes = tail.read().map_err(|error| ApiError::new(ErrorCode::StorageFailed, error))?;
-        Ok(self.peer.output(stream, &bytes).await?)
+        Ok(self.peer.output(stream, bytes).await?)
     }
 }
 
@@ -107,8 +106,12 @@ impl Watch {
         first: Seq,
         resume: Option<Resume>,
     ) -> Self {
-        let live = context.streams.of(workspace, exec);
-        catch_up(context, workspace, exec, &live);
+        let tail = |stream, read| {
+            let stream = StreamId::Exec(exec, stream);
+            let live = context.streams.of(workspace, stream);
+            catch_up(&context.outputs, workspace, stream, &live);
+            Tail::new(live, read)
+        };
         let Resume { stdout_offset, stderr_offset } = resume.unwrap_or_default();
         let state = context.engine.state();
         let known = state.workspace(workspace);
@@ -121,8 +124,8 @@ impl Watch {
             workspace,
             exec,
             follower: context.engine.follow(first),
-            stdout: Tail::new(&live, |live| &live.stdout, stdout_offset),
-            stderr: Tail::new(&live, |live| &live.stderr, stderr_offset),
+            stdout: tail(StoredStream::Stdout, stdout_offset),
+            stderr: tail(StoredStream::Stderr, stderr_offset),
             environment,
             command: String::new(),
             execution_mode: guest.map_or(ExecutionMode::Pending, |guest| guest.backend.execution_mode()),
@@ -203,58 +206,5 @@ impl Watch {
                 Err(ApiError::new(ErrorCode::Internal, message))
             }
         }
-    }
-}
-
-/// Shows what an earlier daemon stored of the output. Nobody else would, once the exec has ended.
-fn catch_up(context: &Context, workspace: WorkspaceId, exec: ExecNumber, live: &LiveExec) {
-    for (stream, live) in [(StoredStream::Stdout, &live.stdout), (StoredStream::Stderr, &live.stderr)] {
-        let opened =
-            context.outputs.read(workspace, exec, stream).and_then(|file| Ok((file.len_bytes()?, file)));
-        match opened {
-            Ok((0, _)) => {}
-            Ok((len, file)) => {
-                live.set_file(file);
-                live.grow_to(len);
-            }
-            Err(error) => tracing::warn!(%workspace, %exec, %error, "stored output cannot be read"),
-        }
-    }
-}
-
-/// The end of an output file, as far as this session has sent it.
-struct Tail {
-    live: Arc<LiveExec>,
-    pick: fn(&LiveExec) -> &LiveStream,
-    len: watch::Receiver<u64>,
-    sent: u64,
-    buffer: Vec<u8>,
-}
-
-impl Tail {
-    fn new(live: &Arc<LiveExec>, pick: fn(&LiveExec) -> &LiveStream, sent: u64) -> Self {
-        let len = pick(live).watch();
-        Self { live: Arc::clone(live), pick, len, sent, buffer: Vec::new() }
-    }
-
-    fn has_more(&self) -> bool {
-        *self.len.borrow() > self.sent
-    }
-
-    /// Returns when there is something to send. Cancel safe.
-    async fn grown(&mut self) {
-        let sent = self.sent;
-        if self.len.wait_for(|len| *len > sent).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Returns the next piece; an empty one when there is none.
-    fn read(&mut self) -> Result<Vec<u8>, pyro_store::outputs::OutputError> {
-        let Some(file) = (self.pick)(&self.live).file() else { return Ok(Vec::new()) };
-        self.buffer.resize(OUTPUT_LEN_MAX, 0);
-        let read = file.read_at(&mut self.buffer, self.sent)?;
-        self.sent += read as u64;
-        Ok(self.buffer[..read].to_vec())
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use pyro_protocol::{
-    Ack, Decoder, Frame as _, GenerationRange, GuestFrame, Hello, HostFrame, Refusal, Stream, Welcome,
+    Ack, Decoder, Frame as _, Generation, GenerationRange, GuestFrame, Hello, HostFrame, Refusal, Stream,
+    Welcome,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout_at};
@@ -63,6 +64,8 @@ pub(super) struct Connection {
     writer: WriteHalf<Box<dyn Duplex>>,
     decoder: Decoder<GuestFrame>,
     outgoing: BytesMut,
+    /// What both sides speak; the first one before the agent has answered.
+    generation: Generation,
     /// The newest acknowledgement of each stream that has not been queued: however slowly a guest reads, they do not
     /// pile up.
     acknowledged: [Option<u64>; Stream::ALL.len()],
@@ -90,6 +93,7 @@ impl Connection {
             writer,
             decoder: Decoder::new(),
             outgoing: BytesMut::new(),
+            generation: Generation::FIRST,
             acknowledged: [None; Stream::ALL.len()],
             incoming_since: None,
             outgoing_since: None,
@@ -104,6 +108,7 @@ impl Connection {
                 if welcome.generation < spoken.min || welcome.generation > spoken.max {
                     return Err(GuestError::Protocol("it chose a generation that was not offered"));
                 }
+                self.generation = welcome.generation;
                 Ok(welcome)
             }
             GuestFrame::Refused(Refusal::Generation { supported }) => {
@@ -111,6 +116,11 @@ impl Connection {
             }
             _ => Err(GuestError::Protocol("its first frame is no welcome")),
         }
+    }
+
+    /// Returns what both sides speak.
+    pub(super) const fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// Takes a frame to be sent while the connection waits for the guest.

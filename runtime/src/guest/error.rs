@@ -44,6 +44,12 @@ pub enum GuestError {
         /// What the agent speaks.
         agent: GenerationRange,
     },
+    /// The guest's agent is of an earlier version, which cannot do it.
+    #[error("ask the guest: its agent is too old for {what}; stop and start the workspace")]
+    TooOld {
+        /// What it cannot do.
+        what: &'static str,
+    },
     /// The agent is not the one of the earlier connections: what that one kept is gone.
     #[error("continue with the guest: its agent was started anew")]
     Restarted,
@@ -79,6 +85,7 @@ impl GuestError {
             | Self::Broken(_)
             | Self::Silent { .. }
             | Self::Incompatible { .. }
+            | Self::TooOld { .. }
             | Self::Restarted
             | Self::UnknownOperation { .. }
             | Self::OffsetBeyondEnd { .. }

@@ -1,4 +1,4 @@
-//! One command in a guest, followed over one connection.
+//! One command or shell in a guest, followed over one connection.
 //!
 //! ```text
 //!  Asked ---> Running ---> Ended
@@ -10,11 +10,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pyro_core::ExitStatus;
-use pyro_protocol::{Ack, Attach, Exited, GuestFrame, HostFrame, Output, Refusal, Stream};
+use pyro_protocol::{
+    Ack, Attach, Exited, GuestFrame, HostFrame, InputProgress, Output, Refusal, Stream, TerminalSize,
+};
 use tokio::time::Instant;
 
 use super::connection::{Connection, Deadline, index};
 use super::error::{Failure, GuestError};
+use super::input::InputSide;
 
 /// Time for the guest to say that a command runs, or that it has forgotten one.
 const ANSWER_ALLOWANCE: Duration = Duration::from_secs(30);
@@ -28,7 +31,7 @@ const STREAMS: usize = Stream::ALL.len();
 /// Highest signal number of Linux.
 const SIGNAL_MAX: u8 = 64;
 
-/// A command in a guest, followed until its end. Dropping it leaves the command running.
+/// A command or shell in a guest, followed until its end. Dropping it leaves it running.
 #[derive(Debug)]
 pub struct Operation {
     connection: Connection,
@@ -41,6 +44,8 @@ pub struct Operation {
     begun: [bool; STREAMS],
     /// What was understood together with the last observation: what stands behind a gap.
     pending: VecDeque<Observation>,
+    /// `None` for a command, which takes none.
+    input: Option<InputSide>,
     end_due: Option<Deadline>,
 }
 
@@ -48,6 +53,7 @@ pub struct Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Exec { timeout: Duration },
+    Shell,
     Attach,
 }
 
@@ -58,7 +64,7 @@ enum Phase {
     Ended,
 }
 
-/// Something that happened to a command.
+/// Something that happened to a command or shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observation {
     /// It runs. Seen again after each attach.
@@ -85,6 +91,13 @@ pub enum Observation {
         /// The bytes; at least one.
         data: Bytes,
     },
+    /// Its input got on. Seen after each start or attach, and only of a shell.
+    Input {
+        /// The guest has the bytes before this position.
+        received: u64,
+        /// The terminal has taken the bytes before this position.
+        consumed: u64,
+    },
     /// It ended; all output was observed before.
     Exited {
         /// How.
@@ -103,14 +116,19 @@ pub enum Observation {
 impl Operation {
     pub(super) fn executed(connection: Connection, op: u64, timeout: Duration) -> Self {
         let nothing = Attach { op, stdout_offset: 0, stderr_offset: 0 };
-        Self::asked(connection, nothing, Asked::Exec { timeout })
+        Self::asked(connection, nothing, Asked::Exec { timeout }, None)
     }
 
-    pub(super) fn attached(connection: Connection, attach: Attach) -> Self {
-        Self::asked(connection, attach, Asked::Attach)
+    pub(super) fn opened(connection: Connection, op: u64) -> Self {
+        let nothing = Attach { op, stdout_offset: 0, stderr_offset: 0 };
+        Self::asked(connection, nothing, Asked::Shell, Some(InputSide::new(0)))
     }
 
-    fn asked(connection: Connection, from: Attach, asked: Asked) -> Self {
+    pub(super) fn attached(connection: Connection, attach: Attach, input: Option<InputSide>) -> Self {
+        Self::asked(connection, attach, Asked::Attach, input)
+    }
+
+    fn asked(connection: Connection, from: Attach, asked: Asked, input: Option<InputSide>) -> Self {
         Self {
             connection,
             op: from.op,
@@ -119,6 +137,7 @@ impl Operation {
             received: [from.stdout_offset, from.stderr_offset],
             begun: [false; STREAMS],
             pending: VecDeque::new(),
+            input,
             end_due: None,
         }
     }
@@ -135,7 +154,7 @@ impl Operation {
         self.end_due = Some(Deadline::within(remaining.saturating_add(END_ALLOWANCE)));
     }
 
-    /// Waits for what happens next, and meanwhile sends what was acknowledged and whether to kill.
+    /// Waits for what happens next, and meanwhile sends what was acknowledged and asked for.
     ///
     /// It can be cancelled and called again without losing anything. After [`Observation::Exited`] and
     /// [`Observation::Failed`] nothing more happens.
@@ -179,6 +198,54 @@ impl Operation {
         self.connection.acknowledge(Ack { stream, offset });
     }
 
+    /// Types into the shell, which takes each byte once: what was given over this connection is skipped, and so is what
+    /// its guest has no room for. Those bytes are to be given again when [`Observation::Input`] tells of progress. They
+    /// are sent while [`next`](Self::next) waits. Without effect on a command and after the end.
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: no part is too long for a frame.
+    ///
+    /// # Panics
+    ///
+    /// When bytes between those given before and these are missing.
+    pub fn input(&mut self, offset: u64, data: &[u8]) -> Result<(), GuestError> {
+        let Some(input) = self.input.as_mut().filter(|_| self.phase != Phase::Ended) else { return Ok(()) };
+        for part in input.give(offset, data) {
+            self.connection.queue(&HostFrame::Input(part))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the terminal of the shell another size. It is sent while [`next`](Self::next) waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`kill`](Self::kill).
+    pub fn resize(&mut self, size: TerminalSize) -> Result<(), GuestError> {
+        self.connection.queue(&HostFrame::Resize(size))
+    }
+
+    /// Sends a signal, 1 to 64, to the foreground job of the shell. It is sent while [`next`](Self::next) waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`kill`](Self::kill).
+    pub fn signal(&mut self, signal: u8) -> Result<(), GuestError> {
+        self.connection.queue(&HostFrame::Signal { signal })
+    }
+
+    /// Takes the terminal away from the shell, which ends it as a rule, and has what is left of it killed after `grace`.
+    /// It is sent while [`next`](Self::next) waits, which then tells the end as usual.
+    ///
+    /// # Errors
+    ///
+    /// As [`kill`](Self::kill).
+    pub fn hang_up(&mut self, grace: Duration) -> Result<(), GuestError> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        self.connection.queue(&HostFrame::HangUp { grace_ms })
+    }
+
     /// Ends the command's whole process tree. It is sent while [`next`](Self::next) waits, which then tells the end as
     /// usual.
     ///
@@ -217,6 +284,11 @@ impl Operation {
                 self.phase = Phase::Ended;
                 Ok(Observation::Failed(Failure::from(failed)))
             }
+            // It has ended already: nobody says any more that it runs.
+            (frame @ (GuestFrame::Output(_) | GuestFrame::Exited(_)), Asked::Attach) => {
+                self.phase = Phase::Running;
+                self.on_running(frame)
+            }
             (GuestFrame::UnknownOperation, Asked::Attach) => {
                 Err(GuestError::UnknownOperation { op: self.op })
             }
@@ -231,6 +303,7 @@ impl Operation {
         match frame {
             GuestFrame::Output(output) => self.on_output(output),
             GuestFrame::Exited(exited) => self.on_exited(exited),
+            GuestFrame::InputProgress(progress) => self.on_progress(progress),
             _ => Err(GuestError::Protocol("it sent something else than output and end of a running command")),
         }
     }
@@ -253,6 +326,15 @@ impl Operation {
         }
         self.pending.push_back(observation);
         Ok(Observation::Gap { stream, from, to: offset })
+    }
+
+    fn on_progress(&mut self, progress: InputProgress) -> Result<Observation, GuestError> {
+        let Some(input) = &mut self.input else {
+            return Err(GuestError::Protocol("it tells of input of a command, which takes none"));
+        };
+        input.observe(progress).map_err(GuestError::Protocol)?;
+        let InputProgress { received, consumed } = progress;
+        Ok(Observation::Input { received, consumed })
     }
 
     fn on_exited(&mut self, exited: Exited) -> Result<Observation, GuestError> {

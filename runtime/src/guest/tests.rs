@@ -1,6 +1,7 @@
 //! The host's end against agents that are scripted, most of them hostile.
 
 mod reach;
+mod shell;
 
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use proptest::prelude::*;
 use pyro_core::ExitStatus;
 use pyro_protocol::{
     Ack, BootId, Decoder, Exited, Failed, Frame as _, Generation, GenerationRange, GuestFrame, HostFrame,
-    OPERATIONS_MAX, Operation as KeptOperation, Output, Phase, Refusal, Retained, Stage, Started, Stream,
-    Welcome,
+    InputProgress, OPERATIONS_MAX, Operation as KeptOperation, Output, Phase, Refusal, Retained, Stage,
+    Started, Stream, Welcome,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -56,6 +57,11 @@ impl Agent {
     async fn welcome_as(&mut self, boot_id: BootId) {
         assert!(matches!(self.receive().await, HostFrame::Hello(_)));
         self.send(welcome(Generation::FIRST, boot_id)).await;
+    }
+
+    async fn welcome_second(&mut self) {
+        assert!(matches!(self.receive().await, HostFrame::Hello(_)));
+        self.send(welcome(Generation::SECOND, BOOT_ID)).await;
     }
 
     /// Takes a connection up to the point where a command runs.
@@ -550,6 +556,7 @@ fn any_frame() -> impl Strategy<Value = GuestFrame> {
             Just(GuestFrame::Started(Started { pid: 42 })),
             Just(GuestFrame::Done),
             Just(GuestFrame::UnknownOperation),
+            Just(GuestFrame::InputProgress(InputProgress::default())),
             Just(GuestFrame::Operations(Vec::new())),
         ],
     ]
@@ -595,6 +602,7 @@ proptest! {
                         assert_eq!(ends, [stdout_len, stderr_len]);
                         break;
                     }
+                    Ok(Observation::Input { .. }) => panic!("a command takes no input"),
                     Ok(Observation::Failed(_)) => panic!("it was started"),
                     Err(_) => break,
                 }

@@ -17,6 +17,9 @@ use crate::process::{ProcessRef, kill_all};
 /// Time for QEMU to end by itself once it was told to.
 const TERMINATE_ALLOWANCE: Duration = Duration::from_secs(2);
 
+/// Time beyond the grace period for a guest to kill what is left, to make its file systems clean and to power off.
+const END_ALLOWANCE: Duration = Duration::from_secs(10);
+
 /// A running guest. Dropping it leaves the guest running.
 #[derive(Debug)]
 pub struct Machine {
@@ -75,8 +78,8 @@ impl Machine {
         self.console.as_ref().map(Console::text)
     }
 
-    /// Ends the guest with everything that belongs to it; its disk stays. Within `grace` it may end itself: its
-    /// agent kills the commands and makes the file systems clean.
+    /// Ends the guest with everything that belongs to it; its disk stays. Its commands and shells get SIGTERM and, after
+    /// `grace`, SIGKILL; then it makes its file systems clean. With a `grace` of zero it is killed at once.
     ///
     /// # Errors
     ///
@@ -99,9 +102,9 @@ impl Machine {
             self.process.kill()?;
             return Ok(Stop::Forced);
         }
-        let by = Instant::now() + grace;
+        let by = Instant::now() + grace + END_ALLOWANCE;
         // Whether the agent agreed does not matter: the end of the process is what is waited for.
-        if let Ok(Ok(())) = timeout_at(by, self.guest.shutdown()).await
+        if let Ok(Ok(())) = timeout_at(by, self.guest.terminate(grace)).await
             && let Ok(exited) = timeout_at(by, self.process.exited()).await
         {
             exited?;

@@ -18,6 +18,9 @@ use crate::qemu::{AdoptError, Stop};
 /// Socket on which the agent listens, in the workspace's directory.
 pub(super) const SOCKET: &str = "agent.sock";
 
+/// Time beyond the grace period for the agent to kill what is left and to end.
+const END_ALLOWANCE: Duration = Duration::from_secs(10);
+
 /// A running sandbox. Dropping it leaves it running.
 #[derive(Debug)]
 pub struct Sandbox {
@@ -55,7 +58,8 @@ impl Sandbox {
         &self.process
     }
 
-    /// Ends the sandbox; its files stay. Within `grace` its agent may end the commands.
+    /// Ends the sandbox; its files stay. Its commands and shells get SIGTERM and, after `grace`, SIGKILL. With a `grace`
+    /// of zero all of it is killed at once.
     ///
     /// # Errors
     ///
@@ -81,9 +85,9 @@ impl Sandbox {
             end(&self.process).await?;
             return Ok(Stop::Forced);
         }
-        let by = Instant::now() + grace;
+        let by = Instant::now() + grace + END_ALLOWANCE;
         // Whether the agent agreed does not matter: the end of the process is what is waited for.
-        if let Ok(Ok(())) = timeout_at(by, self.guest.shutdown()).await
+        if let Ok(Ok(())) = timeout_at(by, self.guest.terminate(grace)).await
             && let Ok(exited) = timeout_at(by, self.process.exited()).await
         {
             exited?;

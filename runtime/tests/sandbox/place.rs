@@ -115,7 +115,9 @@ pub(crate) async fn run(guest: &Guest, op: u64, command: &str) -> (ExitStatus, S
                 operation.forget().await.unwrap();
                 return (status, String::from_utf8(stdout).unwrap());
             }
-            other @ (Observation::Gap { .. } | Observation::Failed(_)) => panic!("{other:?}"),
+            other @ (Observation::Input { .. } | Observation::Gap { .. } | Observation::Failed(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What commands wrote: one append-only file per stream (`docs/log-format.md`, "Output streams").
+//! What commands and shells wrote: one append-only file per stream (`docs/log-format.md`, "Output streams").
 //!
 //! Bytes are addressed by their offset in the stream. A file never has holes, and never loses bytes while its
 //! workspace exists.
@@ -10,5 +10,5 @@ mod writer;
 
 pub use error::OutputError;
 pub use reader::{OutputReader, TimeEntry};
-pub use stream::{Outputs, Stream};
+pub use stream::{Outputs, Stream, StreamId};
 pub use writer::OutputWriter;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pyro_core::{ExecNumber, StreamSummary, WorkspaceId};
+use pyro_core::{ExecNumber, ShellId, StreamSummary, WorkspaceId};
 
 use super::error::OutputError;
 use super::reader::OutputReader;
@@ -37,7 +37,26 @@ impl fmt::Display for Stream {
     }
 }
 
-/// The directory with the output of all commands. Clones name the same directory.
+/// An output stream of a workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StreamId {
+    /// What a command wrote to one of its two streams.
+    Exec(ExecNumber, Stream),
+    /// What the terminal of a shell showed.
+    Shell(ShellId),
+}
+
+impl fmt::Display for StreamId {
+    /// Writes the name, as it stands in file names.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exec(exec, stream) => write!(f, "{exec}.{stream}"),
+            Self::Shell(shell) => write!(f, "shell-{shell}"),
+        }
+    }
+}
+
+/// The directory with the output of all commands and shells. Clones name the same directory.
 #[derive(Clone, Debug)]
 pub struct Outputs {
     dir: PathBuf,
@@ -60,13 +79,8 @@ impl Outputs {
     /// # Errors
     ///
     /// [`OutputError::Exists`] when it was begun before.
-    pub fn create(
-        &self,
-        workspace: WorkspaceId,
-        exec: ExecNumber,
-        stream: Stream,
-    ) -> Result<OutputWriter, OutputError> {
-        OutputWriter::create(self.prepare(workspace, exec, stream)?)
+    pub fn create(&self, workspace: WorkspaceId, stream: StreamId) -> Result<OutputWriter, OutputError> {
+        OutputWriter::create(self.prepare(workspace, stream)?)
     }
 
     /// Goes on with a stream behind the bytes that are there, or begins it. Reads them once, for their digest.
@@ -74,13 +88,8 @@ impl Outputs {
     /// # Errors
     ///
     /// [`OutputError`] when the files cannot be opened or read.
-    pub fn resume(
-        &self,
-        workspace: WorkspaceId,
-        exec: ExecNumber,
-        stream: Stream,
-    ) -> Result<OutputWriter, OutputError> {
-        OutputWriter::resume(self.prepare(workspace, exec, stream)?)
+    pub fn resume(&self, workspace: WorkspaceId, stream: StreamId) -> Result<OutputWriter, OutputError> {
+        OutputWriter::resume(self.prepare(workspace, stream)?)
     }
 
     /// Opens a stream for reading. One that has no file reads as empty.
@@ -88,16 +97,12 @@ impl Outputs {
     /// # Errors
     ///
     /// [`OutputError::Io`] when the file cannot be opened.
-    pub fn read(
-        &self,
-        workspace: WorkspaceId,
-        exec: ExecNumber,
-        stream: Stream,
-    ) -> Result<OutputReader, OutputError> {
-        OutputReader::open(self.path(workspace, exec, stream))
+    pub fn read(&self, workspace: WorkspaceId, stream: StreamId) -> Result<OutputReader, OutputError> {
+        OutputReader::open(self.path(workspace, stream))
     }
 
-    /// Returns length and digest of what was stored of a stream, for an exec that was lost. `None` when not a byte was.
+    /// Returns length and digest of what was stored of a stream, for an exec or a shell that was lost. `None` when not a byte
+    /// was.
     ///
     /// # Errors
     ///
@@ -105,10 +110,9 @@ impl Outputs {
     pub fn summary(
         &self,
         workspace: WorkspaceId,
-        exec: ExecNumber,
-        stream: Stream,
+        stream: StreamId,
     ) -> Result<Option<StreamSummary>, OutputError> {
-        let (len_bytes, hasher) = self.read(workspace, exec, stream)?.hash()?;
+        let (len_bytes, hasher) = self.read(workspace, stream)?.hash()?;
         let digest = *hasher.finalize().as_bytes();
         Ok((len_bytes > 0).then_some(StreamSummary { len_bytes, digest }))
     }
@@ -128,23 +132,18 @@ impl Outputs {
 
     /// Returns the file with the bytes of a stream; it need not exist.
     #[must_use]
-    pub fn path(&self, workspace: WorkspaceId, exec: ExecNumber, stream: Stream) -> PathBuf {
-        self.workspace_dir(workspace).join(format!("{exec}.{stream}"))
+    pub fn path(&self, workspace: WorkspaceId, stream: StreamId) -> PathBuf {
+        self.workspace_dir(workspace).join(stream.to_string())
     }
 
     fn workspace_dir(&self, workspace: WorkspaceId) -> PathBuf {
         self.dir.join(workspace.to_string())
     }
 
-    fn prepare(
-        &self,
-        workspace: WorkspaceId,
-        exec: ExecNumber,
-        stream: Stream,
-    ) -> Result<PathBuf, OutputError> {
+    fn prepare(&self, workspace: WorkspaceId, stream: StreamId) -> Result<PathBuf, OutputError> {
         let dir = self.workspace_dir(workspace);
         files::create_dir(&dir).map_err(|source| OutputError::io(&dir, source))?;
-        Ok(self.path(workspace, exec, stream))
+        Ok(self.path(workspace, stream))
     }
 }
 
