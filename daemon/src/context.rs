@@ -52,6 +52,11 @@ impl Context {
         }
     }
 
+    /// Records a fact that nobody waits for, together with what is recorded next.
+    pub(crate) async fn note(&self, command: Command) {
+        self.engine.post(command, Origin { actor: daemon_actor(), cause: Cause::Observation }).await;
+    }
+
     pub(crate) fn workspace_dir(&self, workspace: WorkspaceId) -> PathBuf {
         self.home.workspaces().join(workspace.to_string())
     }

@@ -133,6 +133,13 @@ impl Engine {
         answer.await.map_err(|_| Refusal::Stopping)?
     }
 
+    /// Submits a command without waiting for it. What is submitted later is decided later, and durable not before it.
+    pub(crate) async fn post(&self, command: Command, origin: Origin) {
+        let (reply, _nobody_waits) = oneshot::channel();
+        // An engine that has ended takes nothing, and its log says so.
+        let _ended = self.inbox.send(Submission { command, origin, reply }).await;
+    }
+
     /// Returns the time now, after the state has learned of it if somebody has set the clock.
     pub(crate) async fn now(&self) -> Timestamp {
         let (now, clock) = self.clock.observe();

@@ -226,7 +226,8 @@ impl Pump {
 
     async fn record_started(&self, guest_pid: u32) {
         let fact = ExecStarted { workspace: self.workspace, exec: self.number, guest_pid };
-        self.context.record_quietly(Command::RecordExecStarted(fact)).await;
+        // A short command has ended by the time this is durable: both go to the disk at once.
+        self.context.note(Command::RecordExecStarted(fact)).await;
     }
 
     async fn record(&mut self, end: End) {

@@ -119,6 +119,7 @@ impl Guest {
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let exec = Exec { op, command, cwd, create_cwd, env: Vec::new(), timeout_ms };
         let connection = self.request(&HostFrame::Exec(exec)).await?;
+        self.keep_one_ready();
         Ok(Operation::executed(connection, op, timeout))
     }
 
@@ -259,6 +260,26 @@ impl Guest {
         Ok(answer)
     }
 
+    /// Makes a connection for the next request while this one is under way.
+    fn keep_one_ready(&self) {
+        let guest = self.clone();
+        tokio::spawn(async move {
+            // The next request makes its own where this one fails, and tells why.
+            if let Ok(connection) = guest.connect(Deadline::within(ANSWER_ALLOWANCE)).await {
+                guest.idle().get_or_insert(connection);
+            }
+        });
+    }
+
+    async fn connect(&self, deadline: Deadline) -> Result<Connection, GuestError> {
+        let mut connection = Connection::open(&self.shared.transport, deadline).await?;
+        let welcome = connection.welcome(deadline).await?;
+        if *self.shared.boot_id.get_or_init(|| welcome.boot_id) != welcome.boot_id {
+            return Err(GuestError::Restarted);
+        }
+        Ok(connection)
+    }
+
     fn idle(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
         self.shared.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -283,11 +304,7 @@ impl Guest {
         {
             return Ok(connection);
         }
-        let mut connection = Connection::open(&self.shared.transport, deadline).await?;
-        let welcome = connection.welcome(deadline).await?;
-        if *self.shared.boot_id.get_or_init(|| welcome.boot_id) != welcome.boot_id {
-            return Err(GuestError::Restarted);
-        }
+        let mut connection = self.connect(deadline).await?;
         if connection.generation() < since {
             return Err(GuestError::TooOld { what });
         }

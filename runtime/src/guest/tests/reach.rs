@@ -107,23 +107,26 @@ async fn only_an_announcement_announces() {
     assert!(matches!(error, GuestError::Silent { .. }), "{error}");
 }
 
+/// The first connection is asked a question and then runs a command, all others run a command at once.
 #[tokio::test]
-async fn a_question_leaves_its_connection_to_the_command_after_it() {
+async fn a_command_goes_on_the_connection_that_is_ready() {
     let connections = std::sync::Arc::new(std::sync::atomic::AtomicU8::new(0));
-    let counted = std::sync::Arc::clone(&connections);
     let (_dir, guest) = guest(move |mut agent| {
-        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let number = connections.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
         async move {
             agent.welcome().await;
-            assert_eq!(agent.receive().await, HostFrame::Ping);
-            agent.send(GuestFrame::Pong).await;
+            if number == 0 {
+                assert_eq!(agent.receive().await, HostFrame::Ping);
+                agent.send(GuestFrame::Pong).await;
+            }
             assert!(matches!(agent.receive().await, HostFrame::Exec(_)));
-            agent.send(GuestFrame::Started(Started { pid: 42 })).await;
+            agent.send(GuestFrame::Started(Started { pid: 42 + u32::from(number) })).await;
             agent.stay_silent().await;
         }
     });
     guest.ping().await.unwrap();
-    let mut operation = guest.exec(command()).await.unwrap();
-    assert_eq!(operation.next().await.unwrap(), Observation::Started { pid: 42 });
-    assert_eq!(connections.load(std::sync::atomic::Ordering::SeqCst), 1);
+    let mut first = guest.exec(command()).await.unwrap();
+    assert_eq!(first.next().await.unwrap(), Observation::Started { pid: 42 });
+    let mut second = guest.exec(command()).await.unwrap();
+    assert!(matches!(second.next().await.unwrap(), Observation::Started { pid: 43.. }));
 }
