@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use crate::context::Context;
 use crate::sessions::chain;
 use crate::sink::{self, Sink};
-use crate::streams::{LiveShell, Typed};
+use crate::streams::{LiveInput, Typed};
 
 /// How often in a row a broken connection to a living guest is made anew before the shell is given up.
 const RECONNECTS_MAX: u32 = 5;
@@ -65,7 +65,7 @@ pub(crate) struct Pump {
     /// Unbounded, because the rules bound it: as much input as the guest holds, and for the rest the pace of the log.
     orders: mpsc::UnboundedReceiver<Order>,
     output: Sink,
-    live: Arc<LiveShell>,
+    live: Arc<LiveInput>,
     /// `None` until the guest has said what it received from an earlier daemon.
     input: Option<Unreceived>,
     killed: bool,
@@ -150,7 +150,7 @@ impl Pump {
             guest,
             orders,
             output: Sink::new(context, workspace, StreamId::Shell(shell)),
-            live: context.streams.shell(workspace, shell),
+            live: context.streams.input(workspace, shell),
             input: None,
             killed: false,
             closing: false,
@@ -188,7 +188,7 @@ impl Pump {
                 Begin::Attach => self.attach().await?,
             };
             let error = match operation {
-                Ok(operation) => match self.listen(operation).await? {
+                Ok(operation) => match self.listen(operation, begin).await? {
                     Ok(ended) => return Ok(ended),
                     Err(error) => error,
                 },
@@ -259,8 +259,14 @@ impl Pump {
     }
 
     /// Moves output and input until the end of the shell or of the connection.
-    async fn listen(&mut self, mut operation: Operation) -> Result<Result<Ended, GuestError>, OutputError> {
-        if let Err(error) = self.repeat_orders(&mut operation) {
+    async fn listen(
+        &mut self,
+        mut operation: Operation,
+        begin: Begin,
+    ) -> Result<Result<Ended, GuestError>, OutputError> {
+        if let Begin::Attach = begin
+            && let Err(error) = self.repeat_orders(&mut operation)
+        {
             return Ok(Err(error));
         }
         loop {

@@ -65,14 +65,14 @@ pub(crate) struct Typed {
 
 /// The input of a running shell.
 #[derive(Debug)]
-pub(crate) struct LiveShell {
+pub(crate) struct LiveInput {
     typed: watch::Sender<Option<Typed>>,
     /// Held between the look at how much input waits and the record of more, so that two clients do not both take the
     /// room that is there for one.
     pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
-impl LiveShell {
+impl LiveInput {
     /// Tells those who type what the guest said.
     pub(crate) fn set_typed(&self, typed: Typed) {
         self.typed.send_replace(Some(typed));
@@ -84,11 +84,11 @@ impl LiveShell {
     }
 }
 
-/// All streams and shells that somebody produces or watches; an entry lives as long as one of them.
+/// All streams and inputs that somebody produces or watches; an entry lives as long as one of them.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     streams: Registry<(WorkspaceId, StreamId), LiveStream>,
-    shells: Registry<(WorkspaceId, ShellId), LiveShell>,
+    inputs: Registry<(WorkspaceId, ShellId), LiveInput>,
 }
 
 impl Streams {
@@ -97,10 +97,10 @@ impl Streams {
         self.streams.get(&(workspace, stream), LiveStream::new)
     }
 
-    /// Returns a shell; producer and watchers may come in any order.
-    pub(crate) fn shell(&self, workspace: WorkspaceId, shell: ShellId) -> Arc<LiveShell> {
-        let new = || LiveShell { typed: watch::channel(None).0, turn: tokio::sync::Mutex::default() };
-        self.shells.get(&(workspace, shell), new)
+    /// Returns the input of a shell; its pump and those who type may come in any order.
+    pub(crate) fn input(&self, workspace: WorkspaceId, shell: ShellId) -> Arc<LiveInput> {
+        let new = || LiveInput { typed: watch::channel(None).0, turn: tokio::sync::Mutex::default() };
+        self.inputs.get(&(workspace, shell), new)
     }
 }
 
@@ -182,5 +182,35 @@ impl Tail {
         let len = file.read_at(&mut self.buffer, self.read)?;
         self.read += len as u64;
         Ok(&self.buffer[..len])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pyro_core::ExecNumber;
+    use pyro_store::outputs::Stream;
+
+    use super::*;
+
+    /// Catches a watcher that came before the command or shell and never sees a byte, and entries that stay for ever.
+    #[test]
+    fn producer_and_watchers_meet_in_any_order() {
+        let streams = Streams::default();
+        let workspace = WorkspaceId::from_bytes([1; 6]);
+        let shell = ShellId::from_bytes([2; 6]);
+        let tail = Tail::new(streams.of(workspace, StreamId::Shell(shell)), 3);
+        let producer = streams.of(workspace, StreamId::Shell(shell));
+        producer.grow_to(5);
+        producer.grow_to(4);
+        assert!(tail.has_more() && producer.len() == 5);
+        let other = streams.of(workspace, StreamId::Exec(ExecNumber(1), Stream::Stdout));
+        assert_eq!(other.len(), 0);
+        drop((tail, producer));
+        assert_eq!(streams.of(workspace, StreamId::Shell(shell)).len(), 0, "nobody held it");
+
+        let typed = Typed { received: 2, consumed: 1 };
+        let typist = streams.input(workspace, shell);
+        streams.input(workspace, shell).set_typed(typed);
+        assert_eq!(*typist.typed().borrow(), Some(typed));
     }
 }

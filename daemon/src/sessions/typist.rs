@@ -8,7 +8,7 @@ use pyro_runtime::guest::INPUT_HELD_MAX;
 use super::trace::look;
 use crate::context::Context;
 use crate::engine::{Origin, Outcome, Refusal};
-use crate::streams::{LiveShell, Typed};
+use crate::streams::{LiveInput, Typed};
 
 /// Somebody who types into one shell.
 pub(super) struct Typist {
@@ -16,7 +16,7 @@ pub(super) struct Typist {
     actor: Actor,
     workspace: WorkspaceId,
     shell: ShellId,
-    live: Arc<LiveShell>,
+    live: Arc<LiveInput>,
 }
 
 /// What came of an attempt to type.
@@ -30,7 +30,7 @@ pub(super) enum Attempt {
 
 impl Typist {
     pub(super) fn new(context: &Arc<Context>, actor: &Actor, workspace: WorkspaceId, shell: ShellId) -> Self {
-        let live = context.streams.shell(workspace, shell);
+        let live = context.streams.input(workspace, shell);
         Self { context: Arc::clone(context), actor: actor.clone(), workspace, shell, live }
     }
 
