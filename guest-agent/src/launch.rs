@@ -17,9 +17,9 @@ use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use tokio::io::unix::AsyncFd;
 
-use crate::job::Job;
 use crate::readiness;
 use crate::terminal::Terminal;
+use crate::warden::Job;
 
 /// The environment that every command has, before its own variables.
 const ENVIRONMENT: [(&str, &str); 4] = [

@@ -5,6 +5,8 @@
 //!     \-----> Failed
 //! ```
 
+mod retained;
+
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,9 +19,10 @@ use tokio::time::Instant;
 use crate::children::Children;
 use crate::launch::{Channel, Request};
 use crate::pump::{self, Source};
-use crate::retained::Retained;
 use crate::shell::{self, Shell};
 use crate::tree::{Launched, Tree, Trees};
+
+pub(crate) use retained::Retained;
 
 /// The end of a command whose warden did not live to report it: only SIGKILL ends a warden before its work is done, and
 /// it comes from a command that kills all processes.

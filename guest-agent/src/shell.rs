@@ -10,8 +10,7 @@ use rustix::process::{Pid, Signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
 
-use crate::operation::Operation;
-use crate::retained::Retained;
+use crate::operation::{Operation, Retained};
 use crate::terminal::Terminal;
 
 const _: () = assert!(INPUT_HELD_MAX == STREAM_RETAINED_MAX, "held input fits into what holds output");

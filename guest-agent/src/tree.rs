@@ -19,9 +19,9 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_local;
 
 use crate::children::Children;
-use crate::job::Job;
 use crate::launch::{self, Channel, Prepared, Request, Session};
 use crate::readiness;
+use crate::warden::Job;
 use crate::warden::{self, Report};
 
 /// How trees are made here.

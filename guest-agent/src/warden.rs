@@ -7,6 +7,8 @@
 //!
 //! Two threads: one reaps, the other waits for orders.
 
+mod job;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
@@ -22,8 +24,9 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::children;
 use crate::inherited;
-use crate::job::Job;
 use crate::launch::{self, Session};
+
+pub(crate) use job::Job;
 
 /// What a warden tells the agent, one message each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
