@@ -41,7 +41,11 @@ impl LiveView {
             }
             // Only other requests lead to them.
             Shown::Progress(
-                Progress::Record(_) | Progress::Sync(_) | Progress::Synced(_) | Progress::SyncFailed(_),
+                Progress::Record(_)
+                | Progress::Sync(_)
+                | Progress::Synced(_)
+                | Progress::SyncFailed(_)
+                | Progress::Joined { .. },
             ) => {}
             Shown::Progress(Progress::Run(progress)) => {
                 if let Some(pull) = self.pull.take() {
