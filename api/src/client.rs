@@ -1,12 +1,15 @@
 //! The blocking client. It needs threads of nobody and starts in a fraction of a millisecond.
 
 use std::io::{self, BufReader, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pyro_core::Face;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
 
 use crate::daemon_process::{self, StartError};
@@ -328,6 +331,28 @@ impl Client {
     #[must_use]
     pub fn has_buffered(&self) -> bool {
         !self.reader.buffer().is_empty()
+    }
+
+    /// Waits until a message begins, something can be read from `woken`, or the time is over; tells whether the first
+    /// holds.
+    pub(crate) fn wait(&self, woken: Option<BorrowedFd<'_>>, limit: Option<Duration>) -> io::Result<bool> {
+        if self.has_buffered() {
+            return Ok(true);
+        }
+        let mut polled = vec![PollFd::new(self.reader.get_ref(), PollFlags::IN)];
+        polled.extend(woken.as_ref().map(|woken| PollFd::new(woken, PollFlags::IN)));
+        let limit = limit.map(|limit| Timespec::try_from(limit).expect("limits are short"));
+        match poll(&mut polled, limit.as_ref()) {
+            Ok(_) => Ok(!polled[0].revents().is_empty()),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends the connection also for threads that write to it at this moment.
+    pub(crate) fn shut_down(&self) {
+        // One that is not connected any more is what is wanted.
+        let _ended = self.reader.get_ref().shutdown(Shutdown::Both);
     }
 
     /// Waits for the next message.

@@ -18,12 +18,16 @@
 //! One connection carries one request at a time. `Cancel` is legal at any moment; when nothing is under way it does
 //! nothing.
 
+mod attach;
+mod cancel;
 mod captured;
 mod client;
 mod daemon_process;
 mod error;
 mod frame;
 mod home;
+mod keyboard;
+mod link;
 mod message;
 mod operation;
 mod readiness;
@@ -33,6 +37,8 @@ mod response;
 mod run;
 mod signal;
 
+pub use attach::{Attachment, ShellEvent};
+pub use cancel::CancelToken;
 pub use captured::{CAPTURED_HEAD_BYTES, CAPTURED_TAIL_BYTES, CapturedStream, CapturedText};
 pub use client::{CallError, Client, ClientInfo, ConnectError, Incoming, Sender, Start, TransportError};
 pub use daemon_process::{StartError, stop_daemon};
@@ -42,6 +48,8 @@ pub use frame::{
     OUTPUT_LEN_MAX, Stream, encode_input, encode_message, encode_output,
 };
 pub use home::{Home, HomeError};
+pub use keyboard::Keyboard;
+pub use link::Link;
 pub use message::{
     API_VERSION, ClientMessage, Hello, Progress, PullProgress, RunProgress, ServerMessage, SyncPhase,
     SyncProgress, Welcome,
@@ -69,5 +77,5 @@ pub use response::{
     ToolReport, VmObject, WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd,
     WorkspaceObject, WorkspaceSeed, WorkspaceSync,
 };
-pub use run::{CancelToken, Followed, Run, RunEvent};
+pub use run::{Followed, Run, RunEvent};
 pub use signal::signal_name;

@@ -87,6 +87,13 @@ pub enum Progress {
     Sync(SyncProgress),
     /// A push that is one of several has ended.
     Synced(SyncResult),
+    /// A push that is one of several had no effect; it is tried again with the next change.
+    SyncFailed(ApiError),
+    /// A client follows a shell or is attached to it; it comes before the output.
+    Joined {
+        /// Where the output begins that comes from now on.
+        cursor: u64,
+    },
 }
 
 /// How far files have come.

@@ -1,70 +1,19 @@
 //! A command that is followed through the end of its daemon: when the connection is lost, it goes on with a new daemon
 //! where it was.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
 use pyro_core::RequestId;
 
-use crate::client::{CallError, Client, ClientInfo, Incoming, Sender, Start, TransportError, take_reply};
+use crate::cancel::CancelToken;
+use crate::client::{CallError, Client, ClientInfo, Incoming, Start, TransportError, take_reply};
 use crate::error::{ApiError, ErrorCode};
 use crate::frame::Stream;
 use crate::home::Home;
+use crate::link::{Link, is_stopping};
 use crate::message::{Progress, RunProgress};
-use crate::operation::{Operation, Response};
+use crate::operation::Operation;
 use crate::request::{Resume, RunRequest, WorkspaceExecRequest};
 use crate::request_id::new_request_id;
 use crate::response::{ExecOutcome, RunOutcome};
-
-/// Most connections that may be lost in a row: a request that kills every daemon must not do so forever.
-const LOSSES_MAX: u32 = 5;
-
-/// A connection that lasted so long ends the row.
-const STEADY_AFTER: Duration = Duration::from_secs(60);
-
-/// Lets another thread end a run, before and after it has a connection.
-#[derive(Clone, Debug, Default)]
-pub struct CancelToken {
-    state: Arc<Mutex<CancelState>>,
-}
-
-#[derive(Debug, Default)]
-struct CancelState {
-    requested: bool,
-    sender: Option<Sender>,
-}
-
-impl CancelToken {
-    /// Returns a token that nobody has used.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Asks for the end of the run. Its [`Run::next_event`] still gives how it ended.
-    pub fn cancel(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.requested = true;
-        if let Some(sender) = &state.sender {
-            // A lost connection is noticed by the thread that reads from it, and the next one gets the wish as well.
-            let _lost = sender.cancel();
-        }
-    }
-
-    /// Returns whether the end was asked for.
-    #[must_use]
-    pub fn is_requested(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).requested
-    }
-
-    fn attach(&self, sender: Sender) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.requested {
-            let _lost = sender.cancel();
-        }
-        state.sender = Some(sender);
-    }
-}
 
 /// A request whose output comes as it is printed, and which can be asked for again without running twice.
 pub trait Followed: Operation {
@@ -131,16 +80,12 @@ pub enum RunEvent<Outcome = RunOutcome> {
 /// A command that is followed to its end: a `run`, or an exec in a workspace.
 #[derive(Debug)]
 pub struct Run<Asked: Followed = RunRequest> {
-    home: Home,
-    info: ClientInfo,
-    start: Start,
+    link: Link,
     cancel: CancelToken,
     request: Asked,
     client: Client,
     received: Resume,
     furthest: Phase,
-    losses: u32,
-    connected_at: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,18 +110,15 @@ impl<Asked: Followed> Run<Asked> {
         cancel: &CancelToken,
     ) -> Result<Self, CallError> {
         request.request_id().get_or_insert_with(new_request_id);
-        let client = Client::connect(home, info, start)?;
+        let mut link = Link::new(home, info, start);
+        let client = link.connect()?;
         let mut run = Self {
-            home: home.clone(),
-            info: info.clone(),
-            start: start.clone(),
+            link,
             cancel: cancel.clone(),
             request,
             client,
             received: Resume::default(),
             furthest: Phase::Begin,
-            losses: 0,
-            connected_at: Instant::now(),
         };
         if cancel.is_requested() {
             return Err(CallError::Failed(ApiError::new(
@@ -228,7 +170,6 @@ impl<Asked: Followed> Run<Asked> {
     }
 
     fn submit(&mut self) -> Result<(), TransportError> {
-        self.connected_at = Instant::now();
         self.client.send(self.request.clone())?;
         self.cancel.attach(self.client.sender());
         Ok(())
@@ -236,14 +177,7 @@ impl<Asked: Followed> Run<Asked> {
 
     fn reconnect(&mut self) -> Result<(), CallError> {
         loop {
-            if self.connected_at.elapsed() >= STEADY_AFTER {
-                self.losses = 0;
-            }
-            self.losses += 1;
-            if self.losses > LOSSES_MAX {
-                return Err(TransportError::Lost.into());
-            }
-            self.client = Client::connect(&self.home, &self.info, &self.start)?;
+            self.client = self.link.reconnect()?;
             // A daemon that does not know a run which had begun has lost its log: it must not begin it again.
             let begun = self.furthest >= Phase::Start || self.received != Resume::default();
             *self.request.resume() = begun.then_some(self.received);
@@ -266,7 +200,11 @@ impl<Asked: Followed> Run<Asked> {
         let phase = match progress {
             Progress::Pull(_) => return self.furthest < Phase::Start,
             // Only other requests lead to them.
-            Progress::Record(_) | Progress::Sync(_) | Progress::Synced(_) => return false,
+            Progress::Record(_)
+            | Progress::Sync(_)
+            | Progress::Synced(_)
+            | Progress::SyncFailed(_)
+            | Progress::Joined { .. } => return false,
             Progress::Run(RunProgress::Create { .. }) => Phase::Create,
             Progress::Run(RunProgress::Start { .. }) => Phase::Start,
             Progress::Run(RunProgress::Execute { .. }) => Phase::Execute,
@@ -298,8 +236,4 @@ impl<Asked: Followed> Run<Asked> {
             ),
         )))
     }
-}
-
-fn is_stopping(reply: &Result<Response, ApiError>) -> bool {
-    matches!(reply, Err(error) if error.code == ErrorCode::DaemonStopping)
 }

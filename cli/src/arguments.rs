@@ -1,5 +1,6 @@
 //! The grammar of the command line. Flags that are fields of a request stand in `pyro-api`.
 
+mod shell;
 mod workspace;
 
 use std::ffi::OsString;
@@ -7,6 +8,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use pyro_api::{DoctorRequest, EnvInspectRequest, EnvPullRequest, LogRequest, RunRequest};
 
+pub(crate) use shell::{ShellAttachArgs, ShellCommand, ShellOpenArgs, ShellReadArgs, SyncCommand};
 pub(crate) use workspace::{WorkspaceCommand, WorkspaceCreateArgs, WorkspaceExecArgs};
 
 /// Widest help text, in columns: longer lines are hard to read.
@@ -19,14 +21,17 @@ Examples:
   pyro run debian:12 -- sh -lc 'a | b'       pipelines need a shell
   pyro run --json debian:12 -- git --version
   pyro workspace create debian:12            a machine that stays, and its id
+  pyro workspace sync push ID .              files of this directory in it
   pyro workspace exec ID -- make test        a command in it
+  pyro workspace shell attach ID             a terminal in it; Ctrl-\\ leaves
   pyro log --follow                          what happens, as it happens
 
 Files are kept in $PYRO_HOME (default: $XDG_DATA_HOME/pyro or ~/.local/share/pyro).
 The first command that needs it starts a daemon there.
 
 Exit codes: 0 success, 1 failure, 2 wrong usage; `pyro run` and `pyro workspace exec` exit with
-the code of their command, 124 after a timeout, 128 + N when signal N killed it.";
+the code of their command, 124 after a timeout, 128 + N when signal N killed it; `pyro workspace
+shell attach` exits with the code of its shell.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -73,7 +78,7 @@ pub(crate) enum Command {
     /// Runs one command in a new VM and deletes the VM
     #[command(after_help = RUN_EXAMPLES, allow_negative_numbers = true)]
     Run(RunArgs),
-    /// Creates workspaces, runs commands in them and deletes them; they stay until then
+    /// Creates workspaces, brings files into them, runs commands and shells there, and deletes them
     #[command(subcommand, arg_required_else_help = true)]
     Workspace(WorkspaceCommand),
     /// Runs `git --version` in a VM of debian:12 and prints the result as JSON

@@ -77,6 +77,12 @@ struct JsonError<'a> {
     hint: Option<&'a str>,
 }
 
+impl<'a> From<&'a ApiError> for JsonError<'a> {
+    fn from(error: &'a ApiError) -> Self {
+        Self { ok: false, error: &error.message, code: error.code, hint: error.hint.as_deref() }
+    }
+}
+
 impl Failure {
     /// Tells the user and returns the exit code.
     pub(crate) fn report(&self, format: Format) -> ExitCode {
@@ -113,7 +119,8 @@ fn print(error: &ApiError, format: Format) {
     let _unwritable = sink.and_then(|mut sink| sink.own(&text));
 }
 
-fn error_text(error: &ApiError) -> String {
+/// Returns an error as people see it.
+pub(crate) fn error_text(error: &ApiError) -> String {
     let message = sanitize::paragraph(&error.message);
     match &error.hint {
         None => format!("[error] {message}\n"),
@@ -122,12 +129,12 @@ fn error_text(error: &ApiError) -> String {
 }
 
 fn json_text(error: &ApiError) -> String {
-    json::document(&JsonError {
-        ok: false,
-        error: &error.message,
-        code: error.code,
-        hint: error.hint.as_deref(),
-    })
+    json::document(&JsonError::from(error))
+}
+
+/// Returns an error as one of several lines for programs.
+pub(crate) fn error_line(error: &ApiError) -> String {
+    json::line(&JsonError::from(error))
 }
 
 /// Returns the exit code by which shells report the signal.

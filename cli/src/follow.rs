@@ -1,6 +1,6 @@
 //! A command in a guest, followed to its end.
 
-use pyro_api::{CapturedStream, Followed, Progress, Run, RunEvent, Stream};
+use pyro_api::{CancelToken, CapturedStream, Followed, Progress, Run, RunEvent, Stream};
 
 use crate::exit::Failure;
 use crate::interrupts::Interrupts;
@@ -42,9 +42,10 @@ pub(crate) fn follow<Asked: Followed>(
     request: Asked,
     show: &mut dyn FnMut(Shown) -> Result<(), Failure>,
 ) -> Result<Asked::Response, Failure> {
-    let interrupts = Interrupts::take_over()?;
+    let token = CancelToken::new();
+    let interrupts = Interrupts::canceling(&token)?;
     let session = Session::starting()?;
-    let result = drive(&session, request, &interrupts, show);
+    let result = drive(&session, request, &token, show);
     match (interrupts.first(), result) {
         // Also when the command ended by itself meanwhile: whoever interrupts wants to see that it worked.
         (Some(signal), _) => Err(Failure::Interrupted(signal)),
@@ -55,10 +56,10 @@ pub(crate) fn follow<Asked: Followed>(
 fn drive<Asked: Followed>(
     session: &Session,
     request: Asked,
-    interrupts: &Interrupts,
+    token: &CancelToken,
     show: &mut dyn FnMut(Shown) -> Result<(), Failure>,
 ) -> Result<Asked::Response, Failure> {
-    let mut run = Run::start(&session.home, &session.info, &session.start, request, interrupts.token())?;
+    let mut run = Run::start(&session.home, &session.info, &session.start, request, token)?;
     loop {
         match run.next_event()? {
             RunEvent::Progress(progress) => show(Shown::Progress(progress))?,

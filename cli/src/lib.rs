@@ -2,18 +2,26 @@
 
 mod arguments;
 mod commands;
+mod detach_keys;
 mod event_line;
 mod exit;
 mod follow;
+mod host_path;
 mod interrupts;
 mod json;
 mod live_view;
+mod progress_view;
 mod pull_view;
 mod quoting;
+mod raw_mode;
 mod sanitize;
+mod screen_debts;
 mod session;
 mod sink;
+mod sync_view;
+mod table;
 mod terminal_filter;
+mod window_changes;
 
 pub use arguments::Cli;
 pub use commands::{Invocation, daemon::DaemonRun};

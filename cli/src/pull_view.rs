@@ -5,11 +5,9 @@ use std::io;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use pyro_api::{Incoming, Operation, Progress, PullProgress};
+use pyro_api::PullProgress;
 
-use crate::exit::{Failure, Format};
 use crate::sanitize;
-use crate::session::Session;
 use crate::sink::Sink;
 
 /// Phase of the contract with which every installation begins.
@@ -23,37 +21,6 @@ const BAR_STEPS: f64 = 1000.0;
 
 /// How often the time on the bar is redrawn when nothing else changes.
 const TICK: Duration = Duration::from_millis(200);
-
-/// Asks for an operation that may install an environment first, and shows that to people.
-pub(crate) fn call_with_pull<O: Operation>(operation: O, format: Format) -> Result<O::Response, Failure> {
-    let mut client = Session::starting()?.connect()?;
-    if format == Format::Json {
-        return Ok(client.call(operation, drop)?);
-    }
-    let mut stderr = Sink::stderr()?;
-    let mut view = None;
-    let mut shown = Ok(());
-    let response = client.call(operation, |incoming| {
-        if let Incoming::Progress(Progress::Pull(progress)) = incoming
-            && shown.is_ok()
-        {
-            shown = show(&progress, &mut view, &mut stderr);
-        }
-    })?;
-    shown?;
-    if let Some(view) = view {
-        view.ready(&mut stderr)?;
-    }
-    Ok(response)
-}
-
-fn show(progress: &PullProgress, view: &mut Option<PullView>, stderr: &mut Sink) -> io::Result<()> {
-    let shown = match view.take() {
-        Some(shown) => shown,
-        None => PullView::new(&progress.environment, stderr)?,
-    };
-    view.insert(shown).update(progress, stderr)
-}
 
 /// Shows one installation.
 #[derive(Debug)]

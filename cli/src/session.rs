@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pyro_api::{ApiError, Client, ClientInfo, ErrorCode, Face, Home, Operation, Start};
+use pyro_api::{ApiError, Client, ClientInfo, ErrorCode, Face, Home, Link, Operation, Start};
 
 use crate::exit::Failure;
 
@@ -39,6 +39,11 @@ impl Session {
 
     pub(crate) fn connect(&self) -> Result<Client, Failure> {
         Ok(Client::connect(&self.home, &self.info, &self.start)?)
+    }
+
+    /// Returns the way to this daemon and to those that come after it.
+    pub(crate) fn link(&self) -> Link {
+        Link::new(&self.home, &self.info, &self.start)
     }
 
     /// Asks for an operation of which only the result counts.

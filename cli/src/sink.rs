@@ -49,6 +49,16 @@ impl Sink {
         self.write(text.as_bytes())
     }
 
+    /// Writes a line of our own below what a guest printed on `other`, which it ends.
+    pub(crate) fn own_below(&mut self, other: &mut Self, text: &str) -> io::Result<()> {
+        other.end_guest()?;
+        // Into a file or pipe, only the guest's own bytes go.
+        if self.terminal && other.has_open_line() {
+            self.own("\n")?;
+        }
+        self.own(text)
+    }
+
     /// Writes what a guest printed: byte for byte, or filtered when people look at it directly.
     pub(crate) fn guest(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(filter) = &mut self.filter else { return self.write(bytes) };

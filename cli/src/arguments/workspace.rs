@@ -7,14 +7,17 @@ use pyro_api::{
 };
 
 use super::JsonFlag;
+use super::shell::{ShellCommand, SyncCommand};
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
   pyro workspace create debian:12
   pyro workspace create debian:12-build --mem-mib 4096 --ttl-seconds 0 --name build --label team=web
+  pyro workspace create debian:12 --seed-path ~/src/app
   id=$(pyro workspace create debian:12 --id-only)
 
-The workspace is started, and its files are in /workspace. It is deleted when its time to live is
+The workspace is started, and its files are in /workspace. With --seed-path it begins with the files
+of a directory or archive, all of them, or it is not created. It is deleted when its time to live is
 over, whatever runs in it.";
 
 const EXEC_EXAMPLES: &str = "\
@@ -50,6 +53,12 @@ pub(crate) enum WorkspaceCommand {
     /// Runs one command in a started workspace
     #[command(after_help = EXEC_EXAMPLES, allow_negative_numbers = true)]
     Exec(WorkspaceExecArgs),
+    /// Opens shells on terminals of their own, reads from them, types into them and attaches to them
+    #[command(subcommand, arg_required_else_help = true)]
+    Shell(ShellCommand),
+    /// Brings files of the host into workspaces
+    #[command(subcommand, arg_required_else_help = true)]
+    Sync(SyncCommand),
     /// Shows the commands that have ended, with their output
     #[command(after_help = LOGS_EXAMPLES)]
     Logs(WorkspaceLogsArgs),

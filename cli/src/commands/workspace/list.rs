@@ -8,6 +8,7 @@ use crate::commands::print;
 use crate::exit::{Failure, Format};
 use crate::sanitize;
 use crate::session::Session;
+use crate::table::table;
 
 const HEADINGS: [&str; 6] = ["WORKSPACE ID", "STATE", "ENVIRONMENT", "MODE", "COMMANDS", "NAME"];
 
@@ -19,17 +20,7 @@ fn list_text(list: &WorkspaceList) -> String {
     if list.workspaces.is_empty() {
         return "No workspaces found.\n".to_owned();
     }
-    let rows: Vec<_> =
-        std::iter::once(HEADINGS.map(str::to_owned)).chain(list.workspaces.iter().map(row)).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..HEADINGS.len()).map(width).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+    table(HEADINGS, list.workspaces.iter().map(row))
 }
 
 fn row(object: &WorkspaceObject) -> [String; 6] {

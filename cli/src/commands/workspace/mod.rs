@@ -5,9 +5,11 @@ mod delete;
 mod exec;
 mod list;
 mod logs;
+mod shell;
 mod start;
 mod status;
 mod stop;
+mod sync;
 
 use std::process::ExitCode;
 
@@ -23,6 +25,8 @@ pub(crate) fn execute(command: WorkspaceCommand) -> (Format, Result<ExitCode, Fa
             (format(args.format), status::execute(args.request, format(args.format)))
         }
         WorkspaceCommand::Exec(args) => (format(args.format), exec::execute(args)),
+        WorkspaceCommand::Shell(command) => shell::execute(command),
+        WorkspaceCommand::Sync(command) => sync::execute(command),
         WorkspaceCommand::Logs(args) => {
             (format(args.format), logs::execute(args.request, format(args.format)))
         }

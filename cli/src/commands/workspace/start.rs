@@ -7,8 +7,8 @@ use pyro_api::WorkspaceStartRequest;
 use super::status::object_text;
 use crate::commands::print;
 use crate::exit::{Failure, Format};
-use crate::pull_view::call_with_pull;
+use crate::progress_view::call_with_progress;
 
 pub(crate) fn execute(request: WorkspaceStartRequest, format: Format) -> Result<ExitCode, Failure> {
-    print(&call_with_pull(request, format)?, format, object_text)
+    print(&call_with_progress(request, format)?, format, object_text)
 }
