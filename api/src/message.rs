@@ -87,6 +87,8 @@ pub enum Progress {
     Sync(SyncProgress),
     /// A push that is one of several has ended.
     Synced(SyncResult),
+    /// A push that is one of several had no effect; it is tried again with the next change.
+    SyncFailed(ApiError),
 }
 
 /// How far files have come.

@@ -266,7 +266,9 @@ impl<Asked: Followed> Run<Asked> {
         let phase = match progress {
             Progress::Pull(_) => return self.furthest < Phase::Start,
             // Only other requests lead to them.
-            Progress::Record(_) | Progress::Sync(_) | Progress::Synced(_) => return false,
+            Progress::Record(_) | Progress::Sync(_) | Progress::Synced(_) | Progress::SyncFailed(_) => {
+                return false;
+            }
             Progress::Run(RunProgress::Create { .. }) => Phase::Create,
             Progress::Run(RunProgress::Start { .. }) => Phase::Start,
             Progress::Run(RunProgress::Execute { .. }) => Phase::Execute,

@@ -40,7 +40,9 @@ impl LiveView {
                 self.pull = Some(pull);
             }
             // Only other requests lead to them.
-            Shown::Progress(Progress::Record(_) | Progress::Sync(_) | Progress::Synced(_)) => {}
+            Shown::Progress(
+                Progress::Record(_) | Progress::Sync(_) | Progress::Synced(_) | Progress::SyncFailed(_),
+            ) => {}
             Shown::Progress(Progress::Run(progress)) => {
                 if let Some(pull) = self.pull.take() {
                     pull.ready(&mut self.stderr)?;
