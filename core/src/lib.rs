@@ -27,7 +27,7 @@ mod tags;
 
 pub use action::Action;
 pub use command::{Command, WORKSPACE_PATH};
-pub use decide::decide;
+pub use decide::{decide, sync_destination};
 pub use environment::{CATALOG, CatalogEntry, EnvironmentName};
 pub use event::{
     Accelerator, Actor, Backend, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped,

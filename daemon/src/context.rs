@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::engine::{Engine, Origin, Outcome, Refusal};
 use crate::programs::Programs;
 use crate::streams::Streams;
+use crate::sync::LiveSyncs;
 use crate::tethers::Tethers;
 
 /// The daemon's parts; one per process, shared by all tasks.
@@ -26,6 +27,7 @@ pub(crate) struct Context {
     pub(crate) outputs: Outputs,
     pub(crate) environments: Environments,
     pub(crate) streams: Streams,
+    pub(crate) syncs: LiveSyncs,
     pub(crate) tethers: Tethers,
     pub(crate) programs: Programs,
     pub(crate) tools: Tools,

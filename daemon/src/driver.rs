@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyro_core::{
-    Action, Command, DeleteReason, ExecNumber, Lifetime, Phase, ShellId, State, StopReason, Workspace,
-    WorkspaceId, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped, reconcile,
+    Action, Command, DeleteReason, ExecNumber, Lifetime, Phase, ShellId, State, StopReason, SyncNumber,
+    Workspace, WorkspaceId, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped, reconcile,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -25,6 +25,7 @@ use crate::backend::{self, Remains, Running};
 use crate::context::Context;
 use crate::exec;
 use crate::shell::{self, Order};
+use crate::sync::{self, Syncs};
 
 /// How long the execs and shells of a dead guest may take to see that it is dead.
 const WORK_END_DEADLINE: Duration = Duration::from_secs(10);
@@ -70,6 +71,7 @@ fn start(
         work: JoinSet::new(),
         kill: HashMap::new(),
         shells: HashMap::new(),
+        syncs: Syncs::default(),
     };
     tokio::spawn(driver.run());
     sender
@@ -85,6 +87,7 @@ struct Driver {
     work: JoinSet<Work>,
     kill: HashMap<ExecNumber, CancellationToken>,
     shells: HashMap<ShellId, mpsc::UnboundedSender<Order>>,
+    syncs: Syncs,
 }
 
 /// What goes on in a guest.
@@ -110,6 +113,7 @@ impl Driver {
                 },
                 reason = gone(self.guest.as_ref()) => self.bury(reason).await,
                 Some(ended) = self.work.join_next() => self.forget(ended),
+                () = self.syncs.ended() => Next::GoOn,
             };
             if matches!(next, Next::End) {
                 return;
@@ -132,7 +136,11 @@ impl Driver {
             Action::ResizeShell { shell, size, .. } => self.order(shell, Order::Resize(size)),
             Action::SignalShell { shell, signal, .. } => self.order(shell, Order::Signal(signal)),
             Action::CloseShell { shell, .. } => self.order(shell, Order::Close),
-            Action::Sync { .. } | Action::CancelSync { .. } => Next::GoOn,
+            Action::Sync { sync, .. } => self.start_sync(sync, sync::Begin::Send),
+            Action::CancelSync { sync, .. } => {
+                self.syncs.cancel(sync);
+                Next::GoOn
+            }
         }
     }
 
@@ -225,6 +233,13 @@ impl Driver {
         Next::GoOn
     }
 
+    fn start_sync(&mut self, number: SyncNumber, begin: sync::Begin) -> Next {
+        if let Some(running) = &self.guest {
+            self.syncs.begin(&self.context, self.workspace, number, running.guest().clone(), begin);
+        }
+        Next::GoOn
+    }
+
     fn forget(&mut self, ended: Result<Work, tokio::task::JoinError>) -> Next {
         match ended {
             Ok(Work::Exec(number)) => {
@@ -258,6 +273,7 @@ impl Driver {
         }
         self.kill.clear();
         self.shells.clear();
+        self.syncs.end_all().await;
     }
 
     async fn stop(&mut self) -> Next {
@@ -326,6 +342,9 @@ impl Driver {
                 }
                 for shell in shells {
                     self.start_shell(*shell, shell::Begin::Attach);
+                }
+                for number in inherited.open_syncs.keys() {
+                    self.start_sync(*number, sync::Begin::Ask);
                 }
                 Next::GoOn
             }

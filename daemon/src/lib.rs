@@ -7,6 +7,7 @@
 //! ```
 
 mod backend;
+mod bursts;
 mod checkpoints;
 mod clock;
 mod config;
@@ -26,6 +27,7 @@ mod shell;
 mod sink;
 mod startup;
 mod streams;
+mod sync;
 mod tethers;
 mod window;
 

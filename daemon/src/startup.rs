@@ -22,6 +22,7 @@ use crate::context::Context;
 use crate::engine::{Engine, Refusal};
 use crate::programs::Programs;
 use crate::streams::Streams;
+use crate::sync::LiveSyncs;
 use crate::tethers::Tethers;
 
 /// Why the daemon cannot start.
@@ -101,6 +102,7 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
         config,
         home,
         streams: Streams::default(),
+        syncs: LiveSyncs::default(),
         tethers: Tethers::default(),
         programs: Programs::find()?,
         tools: Tools::of_host(),
@@ -126,10 +128,13 @@ fn host_mem_mib() -> u64 {
     info.totalram as u64 * u64::from(info.mem_unit) / (1024 * 1024)
 }
 
+/// What is written without `PYRO_LOG`. `notify` tells of each removed directory that it need not be watched any more.
+const FILTER: &str = "info,notify=warn";
+
 /// Writes what the daemon has to say to standard error, which is the daemon's log file. `PYRO_LOG` sets the level.
 pub(crate) fn init_tracing() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("PYRO_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(FILTER));
     // A second subscriber in the same process is refused: the first one goes on.
     let _first_goes_on =
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();

@@ -138,7 +138,7 @@ impl Frame for HostFrame {
             0x24 => codec::decode(&body).map(|grace_ms| Self::HangUp { grace_ms }),
             0x30 => codec::decode(&body).map(Self::Import),
             0x31 => codec::decode(&body).map(Self::Entry),
-            0x32 => import::content(body).map(Self::Content),
+            import::CONTENT_KIND => import::content(body).map(Self::Content),
             0x33 => codec::decode(&body).map(|()| Self::Commit),
             0x34 => codec::decode(&body).map(|op| Self::AskImport { op }),
             _ => return Err(DecodeError::UnknownKind { kind }),
@@ -166,7 +166,7 @@ impl Frame for HostFrame {
             Self::HangUp { .. } => 0x24,
             Self::Import(_) => 0x30,
             Self::Entry(_) => 0x31,
-            Self::Content(_) => 0x32,
+            Self::Content(_) => import::CONTENT_KIND,
             Self::Commit => 0x33,
             Self::AskImport { .. } => 0x34,
         }

@@ -3,6 +3,11 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::frame::FRAME_HEAD_BYTES;
+
+/// Kind of a content frame.
+pub(crate) const CONTENT_KIND: u8 = 0x32;
+
 /// Most bytes of file content in one frame.
 pub const CONTENT_MAX: usize = 256 * 1024;
 
@@ -76,6 +81,20 @@ pub(crate) fn content(body: Bytes) -> Option<Bytes> {
     (!body.is_empty() && body.len() <= CONTENT_MAX).then_some(body)
 }
 
+/// Returns what stands before `len` bytes of content in their frame, for senders that write the content from where it
+/// lies.
+///
+/// # Panics
+///
+/// When `len` is zero or more than [`CONTENT_MAX`].
+#[must_use]
+pub fn content_head(len: usize) -> [u8; FRAME_HEAD_BYTES] {
+    assert!(len > 0 && len <= CONTENT_MAX, "a content frame holds 1 to {CONTENT_MAX} bytes");
+    let length = u32::try_from(len + 1).expect("a content frame is far below the limit");
+    let [a, b, c, d] = length.to_le_bytes();
+    [a, b, c, d, CONTENT_KIND]
+}
+
 /// An import is in place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Imported {
@@ -107,4 +126,21 @@ pub enum ImportState {
     Imported(Imported),
     /// It had no effect.
     Failed(ImportFailed),
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{CONTENT_MAX, content_head};
+    use crate::{Frame as _, HostFrame};
+
+    #[test]
+    fn the_head_is_that_of_the_frame() {
+        for len in [1, 255, CONTENT_MAX] {
+            let mut frame = Vec::new();
+            HostFrame::Content(Bytes::from(vec![7; len])).encode(&mut frame).unwrap();
+            assert_eq!(frame[..frame.len() - len], content_head(len), "{len}");
+        }
+    }
 }

@@ -27,7 +27,7 @@ pub use guest::{
 pub use host::{Ack, Attach, Exec, Hello, HostFrame};
 pub use import::{
     COMPONENTS_MAX, CONTENT_MAX, Entry, EntryKind, IMPORTS_REMEMBERED, Import, ImportFailed, ImportState,
-    Imported, ModifiedAt, PATH_LEN_MAX,
+    Imported, ModifiedAt, PATH_LEN_MAX, content_head,
 };
 pub use output::{OUTPUT_DATA_MAX, OUTPUT_HEAD_BYTES, Output, STREAM_RETAINED_MAX, Stream, output_head};
 pub use shell::{INPUT_DATA_MAX, INPUT_HELD_MAX, Input, InputProgress, Shell, TerminalSize};

@@ -8,6 +8,7 @@
 mod announcement;
 mod connection;
 mod error;
+mod import;
 mod input;
 mod operation;
 mod socket_path;
@@ -19,8 +20,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pyro_protocol::{
-    Attach, BootId, Exec, Generation, GuestFrame, HostFrame, OPERATIONS_MAX, Operation as KeptOperation,
-    Shell,
+    Attach, BootId, Exec, Generation, GuestFrame, HostFrame, Import, OPERATIONS_MAX,
+    Operation as KeptOperation, Shell,
 };
 use tokio::time::Instant;
 
@@ -29,6 +30,7 @@ use input::InputSide;
 
 pub use announcement::{Announcement, Announcements};
 pub use error::{Failure, GuestError};
+pub use import::{ImportError, ImportFailure, ImportSession, ImportState, Outlet, OutletClosed, Sent};
 pub use operation::{Observation, Operation};
 pub use transport::Transport;
 
@@ -167,6 +169,32 @@ impl Guest {
         let attach = Attach { op, stdout_offset, stderr_offset };
         let connection = self.request(&HostFrame::Attach(attach)).await?;
         Ok(Operation::attached(connection, attach, None))
+    }
+
+    /// Begins to bring files into a directory of the guest, which is made when it is missing. A number is carried out at
+    /// most once in the life of the guest.
+    ///
+    /// # Errors
+    ///
+    /// [`GuestError::TooOld`], and those of a failed connection. Nothing has happened in the guest then.
+    pub async fn import(&self, op: u64, destination: &str) -> Result<ImportSession, GuestError> {
+        let import = Import { op, destination: destination.to_owned() };
+        let request = HostFrame::Import(import);
+        Ok(ImportSession::new(self.request_of(Generation::SECOND, "imports", &request).await?))
+    }
+
+    /// Returns what became of an import. The guest remembers the last 64.
+    ///
+    /// # Errors
+    ///
+    /// [`GuestError::TooOld`], and those of a failed connection.
+    pub async fn ask_import(&self, op: u64) -> Result<ImportState, GuestError> {
+        let request = HostFrame::AskImport { op };
+        let connection = self.request_of(Generation::SECOND, "imports", &request).await?;
+        match self.answer(connection).await? {
+            GuestFrame::ImportState(state) => Ok(ImportState::from(state)),
+            _ => Err(GuestError::Protocol("its answer to AskImport is of another kind")),
+        }
     }
 
     /// Returns the operations that the guest keeps, by ascending number.

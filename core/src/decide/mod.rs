@@ -16,6 +16,8 @@ use crate::event::Event;
 use crate::rejection::Rejection;
 use crate::state::State;
 
+pub use sync::sync_destination;
+
 /// Accepts a command by returning what happened, or refuses it. Pure: the same state and command give the same answer.
 ///
 /// An accepted command can have nothing to say (an empty list): what it asks for is already so.

@@ -34,7 +34,7 @@ pub(super) fn request(
     changes: Option<&SyncChanges>,
 ) -> Result<Vec<Event>, Rejection> {
     let workspace = existing(state, id)?;
-    let destination = absolute_destination(destination)?;
+    let destination = sync_destination(destination)?;
     if workspace.phase != Phase::Started {
         return Err(wrong_phase(id, "push files into", &workspace.phase));
     }
@@ -61,8 +61,13 @@ pub(super) fn seed(workspace: WorkspaceId, source: &SyncSource) -> Event {
     })
 }
 
-/// Returns the destination without `.` and doubled slashes, when it lies in the workspace.
-fn absolute_destination(text: &str) -> Result<String, Rejection> {
+/// Returns the directory of a guest that is meant by the destination of a sync: absolute, without `.` and doubled
+/// slashes.
+///
+/// # Errors
+///
+/// When it does not lie in the workspace.
+pub fn sync_destination(text: &str) -> Result<String, Rejection> {
     let refused = Rejection::InvalidText {
         field: "dest",
         rule: "/workspace or a path below it, of at most 4096 bytes and without `..`",
@@ -158,7 +163,7 @@ pub(super) fn awaits_seed(workspace: &Workspace) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::absolute_destination;
+    use super::sync_destination;
 
     #[test]
     fn destinations_stay_in_the_workspace() {
@@ -170,10 +175,10 @@ mod tests {
             (".", "/workspace"),
             ("workspace", "/workspace/workspace"),
         ] {
-            assert_eq!(absolute_destination(text).as_deref(), Ok(expected), "{text:?}");
+            assert_eq!(sync_destination(text).as_deref(), Ok(expected), "{text:?}");
         }
         for text in ["", "/", "/etc", "/workspacex", "..", "a/../b", "/workspace/..", "a\0b"] {
-            assert!(absolute_destination(text).is_err(), "{text:?}");
+            assert!(sync_destination(text).is_err(), "{text:?}");
         }
     }
 }

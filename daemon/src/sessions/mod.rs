@@ -7,8 +7,10 @@ mod environments;
 mod history;
 mod life;
 mod log;
+mod mirror;
 mod run;
 mod shell;
+mod sync;
 mod trace;
 mod typist;
 mod vm;
@@ -179,8 +181,8 @@ impl Session {
             Request::WorkspaceDelete(request) => {
                 self.workspace_delete(request).await.map(Response::WorkspaceDelete)
             }
-            Request::WorkspaceSyncPush(_) => {
-                Err(ApiError::new(ErrorCode::Unsupported, "this version pushes no files").into())
+            Request::WorkspaceSyncPush(request) => {
+                self.workspace_sync_push(request).await.map(Response::WorkspaceSyncPush)
             }
             Request::ShellOpen(request) => self.shell_open(request).await.map(Response::ShellOpen),
             Request::ShellList(request) => self.shell_list(&request).map(Response::ShellList),

@@ -3,24 +3,29 @@
 use std::sync::Arc;
 
 use pyro_api::{
-    ApiError, ClientMessage, ErrorCode, ExecOutcome, LastCommand, WorkspaceCreateRequest,
-    WorkspaceDeleteRequest, WorkspaceDeleteResult, WorkspaceExecRequest, WorkspaceList, WorkspaceObject,
-    WorkspaceSeed, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest, signal_name,
+    ApiError, ErrorCode, ExecOutcome, LastCommand, SyncPhase, WorkspaceCreateRequest, WorkspaceDeleteRequest,
+    WorkspaceDeleteResult, WorkspaceExecRequest, WorkspaceList, WorkspaceObject, WorkspaceSeed,
+    WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest, signal_name,
 };
 use pyro_core::{
-    Command, DeleteReason, EndedExec, Event, ExecutionMode, ExitStatus, Seq, Tags, WORKSPACE_PATH, Workspace,
-    WorkspaceId, WorkspaceKind, WorkspaceSpec,
+    Command, DeleteReason, EndedExec, Event, ExecutionMode, ExitStatus, Seed, Seq, SyncNumber, SyncPurpose,
+    Tags, WORKSPACE_PATH, Workspace, WorkspaceId, WorkspaceKind, WorkspaceSpec,
 };
+use pyro_runtime::import::Totals;
 
 use super::environments::environment_name;
 use super::life::{self, execution_mode, gone, metadata, until};
 use super::run::{asks_for, check_not_begun, reused, signal_of, version_of};
+use super::sync::{Leave, absolute, detected, reports, sync_end};
 use super::watch::{Scope, Watch};
 use super::{Failure, Session};
 use crate::clock;
 use crate::engine::Outcome;
 
 const KIND: WorkspaceKind = WorkspaceKind::Workspace;
+
+/// The number of the sync that a workspace begins with.
+const SEED: SyncNumber = SyncNumber(1);
 
 impl Session {
     pub(super) async fn workspace_create(
@@ -39,17 +44,22 @@ impl Session {
             allow_host_compat: request.allow_host_compat,
         };
         let tags = Tags { name: request.name, labels: request.labels };
-        let wish = |workspace| {
+        let wish = |workspace, seed| {
             let (spec, tags) = (spec.clone(), tags.clone());
-            Command::OpenWorkspace { workspace, spec, tags, seed: None }
+            Command::OpenWorkspace { workspace, spec, tags, seed }
         };
-        // A request that is known goes on, whatever has become of the environment.
+        let mut seed = None;
+        // A request that is known goes on, whatever has become of environment and seed.
         if !self.is_known(request_id) {
-            self.check_new(&wish)?;
+            self.check_new(&wish(super::run::draw_id(), None))?;
             self.check_network(&spec)?;
+            if let Some(path) = request.seed_path {
+                seed = Some(self.checked(detected(&absolute(&path)?).await?).await?);
+            }
             self.installed(&name).await?;
         }
-        let outcome = self.submit_new(request_id, wish).await?;
+        let (seed, totals) = seed.map(|seed| (seed.source, seed.totals)).unzip();
+        let outcome = self.submit_new(request_id, |workspace| wish(workspace, seed.clone())).await?;
         let opened = outcome.envelopes().iter().find_map(|envelope| match &envelope.event {
             Event::WorkspaceCreated(event) if event.kind == KIND && asks_for(&event.spec, &spec) => {
                 Some((event.workspace, envelope.seq))
@@ -57,61 +67,56 @@ impl Session {
             _ => None,
         });
         let (workspace, first) = opened.ok_or_else(reused)?;
+        let seeded = outcome.envelopes().iter().any(|envelope| {
+            matches!(&envelope.event, Event::SyncRequested(event) if event.purpose == SyncPurpose::Seed)
+        });
         // The one who repeats a request has not created anything, and takes nothing along.
         let own = matches!(outcome, Outcome::Done(_));
-        self.booted(workspace, first, own).await?;
+        self.opened(Opening { workspace, first, own, seeded, totals }).await?;
         self.workspace_object(workspace)
     }
 
     /// Refuses before a long pull what would be refused after it.
-    fn check_new(&self, wish: &impl Fn(WorkspaceId) -> Command) -> Result<(), Failure> {
-        let wish = wish(super::run::draw_id());
-        pyro_core::decide(&self.context.engine.state(), &wish).map_err(ApiError::from)?;
+    fn check_new(&self, wish: &Command) -> Result<(), Failure> {
+        pyro_core::decide(&self.context.engine.state(), wish).map_err(ApiError::from)?;
         self.check_space()
     }
 
-    /// Waits for the first boot. A client that goes meanwhile never learns the id: its workspace goes as well.
-    async fn booted(&mut self, workspace: WorkspaceId, first: Seq, own: bool) -> Result<(), Failure> {
+    /// Waits for the first boot and the seed. A client that goes meanwhile never learns the id: its workspace goes as
+    /// well.
+    async fn opened(&mut self, opening: Opening) -> Result<(), Failure> {
+        let Opening { workspace, first, own, seeded, totals } = opening;
         let context = Arc::clone(&self.context);
-        let booted = until(&context.engine, workspace, first, |event| match event {
-            Event::WorkspaceStarted(_) => Some(Ok(None)),
-            Event::WorkspaceStartFailed(event) => Some(Ok(Some(event.reason.clone()))),
-            Event::WorkspaceDeleted(_) => Some(Err(gone(workspace, KIND))),
-            _ => None,
-        });
-        let mut booted = Box::pin(booted);
+        let opened = until(&context.engine, workspace, first, |event| opening_end(event, seeded));
+        let mut opened = Box::pin(opened);
+        let live = context.syncs.of(workspace, SEED);
+        let mut reports = reports();
         let failure = loop {
             tokio::select! {
                 biased;
-                booted = &mut booted => break booted?,
-                message = self.peer.next(), if own => match message {
-                    Some(Ok(
-                        ClientMessage::Hello(_)
-                        | ClientMessage::Request(_)
-                        | ClientMessage::Input(_)
-                        | ClientMessage::Resize(_),
-                    )) => {}
-                    Some(Ok(ClientMessage::Cancel)) => {
-                        self.abandon(workspace).await;
-                        self.until_deleted(workspace, first).await?;
-                        return Err(ApiError::new(ErrorCode::Canceled, "canceled; the workspace is deleted").into());
+                opened = &mut opened => break opened?,
+                leave = self.leave(), if own => {
+                    self.abandon(workspace).await;
+                    if let Leave::Gone(error) = leave {
+                        return Err(Failure::Gone(error));
                     }
-                    Some(Err(error)) => {
-                        self.abandon(workspace).await;
-                        return Err(Failure::Gone(error.into()));
+                    self.until_deleted(workspace, first).await?;
+                    return Err(ApiError::new(ErrorCode::Canceled, "canceled; the workspace is deleted").into());
+                }
+                _ = reports.tick(), if seeded => {
+                    let sent = *live.borrow();
+                    if sent.entries > 0 {
+                        self.report(SyncPhase::Send, sent, totals).await?;
                     }
-                    None => {
-                        self.abandon(workspace).await;
-                        return Err(Failure::Gone(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()));
-                    }
-                },
+                }
             }
         };
-        match failure {
-            None => Ok(()),
-            Some(reason) => {
-                self.until_deleted(workspace, first).await?;
-                Err(ApiError::new(ErrorCode::GuestUnavailable, reason).into())
+        let Err(failure) = failure else { return Ok(()) };
+        match self.until_deleted(workspace, first).await? {
+            DeleteReason::RunError => Err(failure.into()),
+            DeleteReason::Expired => Err(life::expired(workspace).into()),
+            DeleteReason::Explicit | DeleteReason::PostExec | DeleteReason::ClientGone => {
+                Err(gone(workspace, KIND).into())
             }
         }
     }
@@ -220,19 +225,48 @@ impl Session {
             tap_name: None,
             execution_mode: execution_mode(workspace).as_str().to_owned(),
             workspace_path: WORKSPACE_PATH.to_owned(),
-            workspace_seed: WorkspaceSeed {
-                mode: "empty".to_owned(),
-                seed_path: None,
-                destination: WORKSPACE_PATH.to_owned(),
-                entry_count: 0,
-                bytes_written: 0,
-            },
+            workspace_seed: workspace_seed(workspace.seed.as_ref()),
             command_count: workspace.exec_count,
             last_command: workspace.last_exec.as_ref().map(last_command),
             metadata,
             name: workspace.name.clone(),
             labels: workspace.labels.clone(),
         }
+    }
+}
+
+/// A workspace on its way to its client.
+struct Opening {
+    workspace: WorkspaceId,
+    first: Seq,
+    /// Whether it was created by this request and not by an earlier try of it.
+    own: bool,
+    seeded: bool,
+    /// What its seed holds; `None` without one, or when an earlier try found it out.
+    totals: Option<Totals>,
+}
+
+/// Returns whether a workspace is complete or will never be, if the event tells it.
+fn opening_end(event: &Event, seeded: bool) -> Option<Result<Result<(), ApiError>, ApiError>> {
+    match event {
+        Event::WorkspaceStarted(_) if !seeded => Some(Ok(Ok(()))),
+        Event::WorkspaceStartFailed(event) => {
+            Some(Ok(Err(ApiError::new(ErrorCode::GuestUnavailable, &event.reason))))
+        }
+        event => match sync_end(event, SEED)? {
+            Ok(_) => Some(Ok(Ok(()))),
+            Err(error) => Some(Ok(Err(error))),
+        },
+    }
+}
+
+fn workspace_seed(seed: Option<&Seed>) -> WorkspaceSeed {
+    WorkspaceSeed {
+        mode: seed.map_or("empty", |seed| seed.source.kind.as_str()).to_owned(),
+        seed_path: seed.map(|seed| seed.source.path.clone()),
+        destination: WORKSPACE_PATH.to_owned(),
+        entry_count: seed.map_or(0, |seed| seed.entry_count),
+        bytes_written: seed.map_or(0, |seed| seed.bytes_written),
     }
 }
 

@@ -150,6 +150,40 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends frames that are encoded already, of which the guest must take some in each `allowance`. Returns early with
+    /// a frame of the guest; `None` when the transport has all of them.
+    pub(super) async fn send_listening(
+        &mut self,
+        mut frames: &[u8],
+        allowance: Duration,
+    ) -> Result<Option<GuestFrame>, GuestError> {
+        debug_assert!(self.outgoing.is_empty(), "what was queued before goes first");
+        loop {
+            if let Some(frame) = self.decoder.next_frame()? {
+                return Ok(Some(frame));
+            }
+            if frames.is_empty() {
+                return Ok(None);
+            }
+            let buffer = self.decoder.buffer();
+            buffer.reserve(READ_BYTES / 4);
+            let moved = async {
+                tokio::select! {
+                    biased;
+                    read = self.reader.read_buf(buffer) => match read {
+                        Ok(0) => Err(GuestError::Closed),
+                        Ok(_) => Ok(()),
+                        Err(error) => Err(GuestError::Broken(error)),
+                    },
+                    written = self.writer.write_buf(&mut frames) => {
+                        written.map(drop).map_err(GuestError::Broken)
+                    }
+                }
+            };
+            Deadline::within(allowance).wait("a sign that it reads", moved).await??;
+        }
+    }
+
     /// Returns the next frame, which is due.
     pub(super) async fn receive_by(
         &mut self,

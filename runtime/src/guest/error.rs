@@ -7,7 +7,7 @@ use std::time::Duration;
 use pyro_protocol::{DecodeError, EncodeError, GenerationRange, Stage};
 
 /// Longest text of a guest that is kept, in bytes: it goes into the log.
-const MESSAGE_LEN_MAX: usize = 1024;
+pub(super) const MESSAGE_LEN_MAX: usize = 1024;
 
 /// Why the guest could not be asked, or its answer not be used.
 #[derive(Debug, thiserror::Error)]

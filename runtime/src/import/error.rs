@@ -141,7 +141,7 @@ pub struct EntryName {
 }
 
 impl EntryName {
-    pub(super) fn new(path: &[u8]) -> Self {
+    pub(crate) fn new(path: &[u8]) -> Self {
         let start = &path[..path.len().min(NAME_SHOWN_MAX)];
         Self { start: start.into(), cut: start.len() < path.len() }
     }
