@@ -7,8 +7,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use pyro_api::{
-    ApiError, ClientMessage, ErrorCode, ShellAttachRequest, ShellFollowEnd, ShellFollowRequest, Stream,
-    WindowSize,
+    ApiError, ClientMessage, ErrorCode, Progress, ShellAttachRequest, ShellFollowEnd, ShellFollowRequest,
+    Stream, WindowSize,
 };
 use pyro_core::{ShellId, TerminalSize, WorkspaceId};
 use pyro_store::outputs::StreamId;
@@ -73,6 +73,8 @@ impl Session {
         let trace = Trace::new((*self.context.engine.state()).clone(), workspace, shell);
         let follower = self.context.engine.follow(trace.seq().next());
         let mut screen = Screen { tail: Tail::new(live, begin), trace, follower };
+        // A client that comes back later begins where it was.
+        self.peer.progress(Progress::Joined { cursor: begin }).await?;
         let (outbox, inbox) = self.peer.split();
         let leave = CancellationToken::new();
         {
