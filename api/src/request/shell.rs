@@ -147,7 +147,7 @@ shell_requests! {
         /// HUP, INT, TERM or KILL; upper or lower case
         #[serde(default = "signal_name")]
         #[cfg_attr(feature = "clap", arg(long = "signal", value_name = "SIGNAL", default_value = SIGNAL,
-            value_parser = ["HUP", "INT", "TERM", "KILL"]))]
+            value_parser = ["HUP", "INT", "TERM", "KILL"], ignore_case = true))]
         signal_name: String,
         /// Makes a repetition harmless: a second request with the same UUID sends nothing
         #[serde(default, with = "crate::request_id", skip_serializing_if = "Option::is_none")]

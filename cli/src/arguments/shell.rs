@@ -57,16 +57,16 @@ Examples:
 
 const ATTACH_EXAMPLES: &str = "\
 Examples:
-  pyro workspace shell attach 5f0c2a9be1d4              a new shell
-  pyro workspace shell attach 5f0c 9a41                 one that runs, as others may at the same time
+  pyro workspace shell attach 5f0c2a9be1d4         a new shell
+  pyro workspace shell attach 5f0c 9a41            one that runs; several clients can be there
   pyro workspace shell attach 5f0c --detach-keys ctrl-p,ctrl-q
   printf 'make test\\nexit\\n' | pyro workspace shell attach 5f0c >log
 
 Every key goes to the shell, Ctrl-C and Ctrl-Z too, and the shell gets the size of the terminal.
 Ctrl-\\ leaves; the shell goes on. When the shell exits, its exit code is the one of this command.
 
-Standard input that is no terminal is typed until its end, and the output still comes until the shell
-ends. Without SHELL_ID a new shell is opened.";
+Standard input that is no terminal is typed until its end, and the output still comes until the
+shell ends. Without SHELL_ID a new shell is opened.";
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum SyncCommand {

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
 
 use pyro_api::{
-    API_VERSION, ApiError, ClientMessage, Decoder, Home, Progress, Request, Response, RunProgress,
+    API_VERSION, ApiError, ClientMessage, Decoder, FrameKind, Home, Progress, Request, Response, RunProgress,
     ServerMessage, Stream, Welcome, encode_message, encode_output,
 };
 use tempfile::TempDir;
@@ -80,7 +80,11 @@ impl Peer {
     pub(crate) fn read(&mut self) -> Option<ClientMessage> {
         loop {
             if let Some(frame) = self.decoder.next_frame().expect("the client sends frames") {
-                return Some(frame.message().expect("the client sends messages"));
+                return Some(match frame.kind {
+                    FrameKind::Input => ClientMessage::Input(frame.payload),
+                    FrameKind::Json => frame.message().expect("the client sends messages"),
+                    FrameKind::Output(_) => panic!("a client prints nothing to the daemon"),
+                });
             }
             let mut chunk = [0; 4096];
             let len = self.stream.read(&mut chunk).unwrap_or(0);

@@ -1,6 +1,5 @@
 //! `pyro run`
 
-use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
@@ -13,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::peer::{Peer, World};
+use crate::terminal::terminal;
 
 const RUN: &[&str] = &["run", "debian:12", "--", "make", "it so"];
 
@@ -217,17 +217,6 @@ fn reader_that_goes_away_ends_the_run_quietly() {
     let output = command.stdout(Stdio::from(OwnedFd::from(writer))).output().expect("pyro can be started");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(141), b"".as_slice()));
     assert_eq!(peer.join().expect("the peer does not panic"), [None]);
-}
-
-/// Makes a terminal and returns both ends of it.
-fn terminal() -> (File, OwnedFd) {
-    use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let master = openpt(flags).expect("there are terminals");
-    grantpt(&master).expect("it is ours");
-    unlockpt(&master).expect("it is ours");
-    let terminal = ioctl_tiocgptpeer(&master, flags).expect("it is ours");
-    (File::from(master), terminal)
 }
 
 /// Runs with a terminal as standard output, and returns what it shows.
