@@ -21,14 +21,15 @@ const ROUNDS_FAST: usize = 60;
 const ROUNDS_BOOT: usize = 7;
 
 fn main() {
-    let mut rows = vec![version()];
-    rows.extend(sandbox());
-    rows.push(boot());
-    rows.extend(workspace::rows());
     println!("| what | median | baseline | median | ratio | goal |\n|---|---|---|---|---|---|");
-    for row in rows {
-        println!("{row}");
-    }
+    show(&version());
+    sandbox().iter().for_each(show);
+    show(&boot());
+    workspace::measure(show);
+}
+
+fn show(row: &Row) {
+    println!("{row}");
 }
 
 fn quiet(program: impl AsRef<std::ffi::OsStr>) -> Command {

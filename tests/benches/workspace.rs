@@ -25,25 +25,25 @@ const MIB: usize = 1024 * 1024;
 /// Most memory that the daemon may have used while output came in, in MiB.
 const DAEMON_MIB_MAX: u64 = 96;
 
-pub(crate) fn rows() -> Vec<Row> {
+/// Measures, and shows each row as soon as it is known.
+pub(crate) fn measure(show: fn(&Row)) {
     let pyro = Pyro::new().config("backend = \"host_sandbox\"\n");
-    let mut rows = vec![create(&pyro)];
+    show(&create(&pyro));
     let sandbox = Place::new(&pyro, "host sandbox", &["--allow-host-compat", "--ttl-seconds", "0"]);
     let root = environments().join("linux-x86_64/debian_12-1.0.0/rootfs");
     match Container::start(&root) {
-        Some(container) => rows.extend(exec(&sandbox, &container)),
+        Some(container) => exec(&sandbox, &container).iter().for_each(show),
         None => println!("skipped: runc cannot run a container here"),
     }
-    rows.push(echo(&sandbox));
-    rows.extend(push(&sandbox));
-    rows.push(ingest(&sandbox));
+    show(&echo(&sandbox));
+    push(&sandbox).iter().for_each(show);
+    show(&ingest(&sandbox));
     let vm = Pyro::new().config("backend = \"qemu\"\n");
     let machine = Place::new(&vm, "QEMU", &["--mem-mib", "512", "--ttl-seconds", "0"]);
     if let Some(container) = Container::start(&root) {
-        rows.extend(exec(&machine, &container));
+        exec(&machine, &container).iter().for_each(show);
     }
-    rows.push(echo(&machine));
-    rows
+    show(&echo(&machine));
 }
 
 /// A started workspace.
@@ -98,7 +98,8 @@ fn create(pyro: &Pyro) -> Row {
     let mut ids = Vec::new();
     let mut create = || {
         timed(|| {
-            let created = pyro.run(&["workspace", "create", "debian:12", "--id-only", "--allow-host-compat"]);
+            let words = ["workspace", "create", "debian:12", "--id-only", "--allow-host-compat"];
+            let created = pyro.run(&[&words[..], &["--mem-mib", "128"]].concat());
             assert_eq!(created.code, Some(0), "{}", created.err());
             ids.push(created.out().trim_end().to_owned());
         })
