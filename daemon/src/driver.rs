@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backend::{self, Remains, Running};
 use crate::context::Context;
 use crate::exec;
+use crate::fate::Witness;
 use crate::shell::{self, Order};
 use crate::sync::{self, Syncs};
 
@@ -72,6 +73,7 @@ fn start(
         kill: HashMap::new(),
         shells: HashMap::new(),
         syncs: Syncs::default(),
+        witness: Witness::default(),
     };
     tokio::spawn(driver.run());
     sender
@@ -88,6 +90,7 @@ struct Driver {
     kill: HashMap<ExecNumber, CancellationToken>,
     shells: HashMap<ShellId, mpsc::UnboundedSender<Order>>,
     syncs: Syncs,
+    witness: Witness,
 }
 
 /// What goes on in a guest.
@@ -180,6 +183,7 @@ impl Driver {
             process: running.process(),
             boot_ms: running.boot_ms(),
         };
+        self.witness.begin();
         self.guest = Some(running);
         if let Err(refusal) = self.context.record(Command::RecordStarted(fact)).await {
             // A deletion overtook the boot: its action is on the way and finds the guest here.
@@ -199,7 +203,9 @@ impl Driver {
         let Some(running) = &self.guest else { return Next::GoOn };
         let kill = CancellationToken::new();
         self.kill.insert(number, kill.clone());
-        let pump = exec::Pump::new(&self.context, self.workspace, number, running.guest().clone(), kill);
+        let fate = self.witness.fate(&self.context, self.workspace);
+        let pump =
+            exec::Pump::new(&self.context, self.workspace, number, running.guest().clone(), fate, kill);
         self.work.spawn(async move {
             pump.run(begin).await;
             Work::Exec(number)
@@ -209,7 +215,9 @@ impl Driver {
 
     fn start_shell(&mut self, id: ShellId, begin: shell::Begin) -> Next {
         let Some(running) = &self.guest else { return Next::GoOn };
-        let (pump, orders) = shell::Pump::new(&self.context, self.workspace, id, running.guest().clone());
+        let fate = self.witness.fate(&self.context, self.workspace);
+        let (pump, orders) =
+            shell::Pump::new(&self.context, self.workspace, id, running.guest().clone(), fate);
         self.shells.insert(id, orders);
         self.work.spawn(async move {
             pump.run(begin).await;
@@ -235,7 +243,8 @@ impl Driver {
 
     fn start_sync(&mut self, number: SyncNumber, begin: sync::Begin) -> Next {
         if let Some(running) = &self.guest {
-            self.syncs.begin(&self.context, self.workspace, number, running.guest().clone(), begin);
+            let fate = self.witness.fate(&self.context, self.workspace);
+            self.syncs.begin(&self.context, self.workspace, number, running.guest().clone(), fate, begin);
         }
         Next::GoOn
     }
@@ -259,6 +268,7 @@ impl Driver {
     async fn bury(&mut self, reason: String) -> Next {
         tracing::warn!(workspace = %self.workspace, reason, "guest is gone");
         self.guest = None;
+        self.witness.tell(&reason);
         self.end_work().await;
         backend::clear(&self.context, self.workspace).await;
         let fact = WorkspaceStopped { workspace: self.workspace, reason: StopReason::GuestDied(reason) };
@@ -336,6 +346,7 @@ impl Driver {
         let shells = inherited.shells.iter().filter(|(_, shell)| shell.phase.is_open()).map(|(id, _)| id);
         match backend::adopt(&self.context, self.workspace, fact).await {
             Ok(running) => {
+                self.witness.begin();
                 self.guest = Some(running);
                 for number in execs {
                     self.start_exec(*number, exec::Begin::Attach);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyro_core::{
-    Command, ExecExited, ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Phase, WORKSPACE_PATH,
+    Command, ExecExited, ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, WORKSPACE_PATH,
     WorkspaceId,
 };
 use pyro_runtime::guest::{ExecSpec, Guest, GuestError, Observation, Operation, Stream as GuestStream};
@@ -12,6 +12,7 @@ use pyro_store::outputs::{OutputError, Stream, StreamId};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::fate::Fate;
 use crate::sink::{self, Sink};
 
 /// How often a broken connection to a living guest is made anew before the exec is given up.
@@ -32,6 +33,7 @@ pub(crate) struct Pump {
     workspace: WorkspaceId,
     number: ExecNumber,
     guest: Guest,
+    fate: Fate,
     kill: CancellationToken,
     stdout: Sink,
     stderr: Sink,
@@ -66,6 +68,7 @@ impl Pump {
         workspace: WorkspaceId,
         number: ExecNumber,
         guest: Guest,
+        fate: Fate,
         kill: CancellationToken,
     ) -> Self {
         let sink = |stream| Sink::new(context, workspace, StreamId::Exec(number, stream));
@@ -74,6 +77,7 @@ impl Pump {
             workspace,
             number,
             guest,
+            fate,
             kill,
             stdout: sink(Stream::Stdout),
             stderr: sink(Stream::Stderr),
@@ -126,23 +130,13 @@ impl Pump {
                     tracing::debug!(workspace = %self.workspace, exec = %self.number, %error, "connection broke");
                 }
             }
-            if let Some(reason) = self.guest_ended() {
-                return Ok(Ended::lost(reason.to_owned()));
+            if let Some(reason) = self.fate.ended().await {
+                return Ok(Ended::lost(reason));
             }
             begin = Begin::Attach;
         }
         self.end_in_guest().await;
         Ok(Ended::lost("the guest does not answer any more".to_owned()))
-    }
-
-    /// Returns why there is no guest to go on with; `None` when there should be one.
-    fn guest_ended(&self) -> Option<&'static str> {
-        match self.context.engine.state().workspace(self.workspace).map(|workspace| &workspace.phase) {
-            Some(Phase::Started) => None,
-            Some(Phase::Deleting { .. }) | None => Some("deleted before it ended"),
-            Some(Phase::Stopping | Phase::Stopped(_)) => Some("stopped before it ended"),
-            Some(Phase::Created | Phase::Starting) => Some("the guest is gone"),
-        }
     }
 
     fn timeout(&self) -> Duration {

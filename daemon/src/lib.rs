@@ -17,6 +17,7 @@ mod driver;
 mod engine;
 mod exec;
 mod expiry;
+mod fate;
 mod follower;
 mod peer;
 mod plain;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyro_core::{
-    Command, Event, ExitStatus, Phase, Seq, Shell, ShellExited, ShellFailed, ShellId, ShellLost, ShellPhase,
+    Command, Event, ExitStatus, Seq, Shell, ShellExited, ShellFailed, ShellId, ShellLost, ShellPhase,
     ShellSignal, ShellStarted, TerminalSize, WORKSPACE_PATH, WorkspaceId,
 };
 use pyro_runtime::guest::{self, Guest, GuestError, Observation, Operation, ShellSpec};
@@ -16,6 +16,7 @@ use pyro_store::outputs::{OutputError, StreamId};
 use tokio::sync::mpsc;
 
 use crate::context::Context;
+use crate::fate::Fate;
 use crate::sessions::chain;
 use crate::sink::{self, Sink};
 use crate::streams::{LiveInput, Typed};
@@ -62,6 +63,7 @@ pub(crate) struct Pump {
     workspace: WorkspaceId,
     shell: ShellId,
     guest: Guest,
+    fate: Fate,
     /// Unbounded, because the rules bound it: as much input as the guest holds, and for the rest the pace of the log.
     orders: mpsc::UnboundedReceiver<Order>,
     output: Sink,
@@ -141,6 +143,7 @@ impl Pump {
         workspace: WorkspaceId,
         shell: ShellId,
         guest: Guest,
+        fate: Fate,
     ) -> (Self, mpsc::UnboundedSender<Order>) {
         let (sender, orders) = mpsc::unbounded_channel();
         let pump = Self {
@@ -148,6 +151,7 @@ impl Pump {
             workspace,
             shell,
             guest,
+            fate,
             orders,
             output: Sink::new(context, workspace, StreamId::Shell(shell)),
             live: context.streams.input(workspace, shell),
@@ -208,8 +212,8 @@ impl Pump {
                     tracing::debug!(workspace = %self.workspace, shell = %self.shell, %error, "connection broke");
                 }
             }
-            if let Some(reason) = self.guest_ended() {
-                return Ok(Ended::lost(reason.to_owned()));
+            if let Some(reason) = self.fate.ended().await {
+                return Ok(Ended::lost(reason));
             }
             broken = if since.elapsed() < STEADY { broken + 1 } else { 1 };
             begin = Begin::Attach;
@@ -228,16 +232,6 @@ impl Pump {
     fn known<T>(&self, look: impl FnOnce(&Shell) -> T) -> Option<T> {
         let state = self.context.engine.state();
         state.workspace(self.workspace).and_then(|workspace| workspace.shells.get(&self.shell)).map(look)
-    }
-
-    /// Returns why there is no guest to go on with; `None` when there should be one.
-    fn guest_ended(&self) -> Option<&'static str> {
-        match self.context.engine.state().workspace(self.workspace).map(|workspace| &workspace.phase) {
-            Some(Phase::Started) => None,
-            Some(Phase::Deleting { .. }) | None => Some("deleted before it ended"),
-            Some(Phase::Stopping | Phase::Stopped(_)) => Some("stopped before it ended"),
-            Some(Phase::Created | Phase::Starting) => Some("the guest is gone"),
-        }
     }
 
     async fn send(&self) -> Result<Operation, GuestError> {

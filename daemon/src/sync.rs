@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use pyro_core::{
-    Command, Phase, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncNumber, SyncSource, SyncSourceKind,
+    Command, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncNumber, SyncSource, SyncSourceKind,
     WorkspaceId,
 };
 use pyro_runtime::guest::{Guest, GuestError, ImportError, ImportSession, ImportState, Sent};
@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::fate::Fate;
 use crate::sessions::chain;
 
 /// The reason of a sync that somebody ended.
@@ -65,6 +66,7 @@ impl Syncs {
         workspace: WorkspaceId,
         number: SyncNumber,
         guest: Guest,
+        fate: Fate,
         begin: Begin,
     ) {
         let cancel = CancellationToken::new();
@@ -74,6 +76,7 @@ impl Syncs {
             workspace,
             number,
             guest,
+            fate,
             cancel,
             progress: context.syncs.of(workspace, number),
         };
@@ -138,6 +141,7 @@ struct Transfer {
     workspace: WorkspaceId,
     number: SyncNumber,
     guest: Guest,
+    fate: Fate,
     cancel: CancellationToken,
     progress: Arc<LiveSync>,
 }
@@ -181,7 +185,7 @@ impl Transfer {
         };
         let (session, sent) = match brought {
             Ok(brought) => brought,
-            Err(error) => return self.without_effect(&error),
+            Err(error) => return self.without_effect(&error).await,
         };
         match session.commit(sent).await {
             Ok(()) => End::Finished { totals: sent.totals, digest: Some(sent.digest) },
@@ -190,7 +194,7 @@ impl Transfer {
                 tracing::debug!(workspace = %self.workspace, sync = %self.number, %error, "no answer to the commit");
                 self.ask(Some(sent)).await
             }
-            Err(error) => self.without_effect(&error),
+            Err(error) => self.without_effect(&error).await,
         }
     }
 
@@ -237,13 +241,13 @@ impl Transfer {
     }
 
     /// Returns the end of a sync that had no effect.
-    fn without_effect(&self, error: &ImportError) -> End {
+    async fn without_effect(&self, error: &ImportError) -> End {
         match error {
             ImportError::Source(error) => End::Failed { reason: chain(error), refused: error.is_refusal() },
             ImportError::Failed(failure) => End::failed(failure.to_string()),
             ImportError::Thread(_) => End::failed(format!("failed to {}", chain(error))),
             ImportError::Guest(error) => {
-                let reason = self.guest_ended().map(str::to_owned);
+                let reason = self.fate.ended().await;
                 End::failed(reason.unwrap_or_else(|| format!("failed to {}", chain(error))))
             }
         }
@@ -267,10 +271,10 @@ impl Transfer {
                     Some(End::failed("the connection ended before the guest had everything"))
                 }
                 Err(error) if error.is_breach() => return lost_to_breach(&error),
-                Err(error @ GuestError::TooOld { .. }) => return self.without_effect(&error.into()),
+                Err(error @ GuestError::TooOld { .. }) => return self.without_effect(&error.into()).await,
                 Err(error) => {
-                    if let Some(reason) = self.guest_ended() {
-                        return End::Lost { reason: reason.to_owned() };
+                    if let Some(reason) = self.fate.ended().await {
+                        return End::Lost { reason };
                     }
                     Some(End::Lost { reason: format!("failed to {}", chain(&error)) })
                 }
@@ -283,16 +287,6 @@ impl Transfer {
             }
             tokio::time::sleep(pause).await;
             pause = PAUSE_MAX.min(pause * 2);
-        }
-    }
-
-    /// Returns why there is no guest to go on with; `None` when there should be one.
-    fn guest_ended(&self) -> Option<&'static str> {
-        match self.context.engine.state().workspace(self.workspace).map(|workspace| &workspace.phase) {
-            Some(Phase::Started) => None,
-            Some(Phase::Deleting { .. }) | None => Some("deleted before it ended"),
-            Some(Phase::Stopping | Phase::Stopped(_)) => Some("stopped before it ended"),
-            Some(Phase::Created | Phase::Starting) => Some("the guest is gone"),
         }
     }
 
