@@ -10,6 +10,7 @@ mod log;
 mod mirror;
 mod run;
 mod shell;
+mod spec;
 mod sync;
 mod trace;
 mod typist;

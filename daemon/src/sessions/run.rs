@@ -9,7 +9,7 @@ use pyro_core::{
     WorkspaceSpec,
 };
 
-use super::environments::environment_name;
+use super::spec::{AsksForGuest as _, asks_for};
 use super::watch::{Scope, Watch};
 use super::{Failure, Session, error_of};
 use crate::backend;
@@ -24,35 +24,27 @@ const FREE_MIB_MIN: u64 = 16;
 
 impl Session {
     pub(super) async fn run_command(&mut self, request: RunRequest) -> Result<RunOutcome, Failure> {
-        let name = environment_name(&request.environment)?;
+        let spec = request.spec()?;
         let request_id = request.request_id.unwrap_or_else(pyro_api::new_request_id);
+        let timeout_ms = request.timeout_seconds.saturating_mul(1000);
+        let wish = |workspace| {
+            let (spec, command) = (spec.clone(), request.command.clone());
+            Command::Run { workspace, spec, command, timeout_ms }
+        };
         // A request that is known goes on, whatever has become of the environment.
         let known = self.is_known(request_id);
         if !known {
             check_not_begun(request.resume)?;
-            self.check_early(&request)?;
+            self.check_early(&wish(draw_id()))?;
+            self.check_network(&spec)?;
             self.check_space()?;
         }
         self.peer
             .progress(Progress::Run(RunProgress::Create { environment: request.environment.clone() }))
             .await?;
         if !known {
-            self.installed(&name).await?;
+            self.installed(&spec.environment).await?;
         }
-        let spec = WorkspaceSpec {
-            environment_version: version_of(&request.environment),
-            environment: name,
-            vcpu_count: request.vcpu_count,
-            mem_mib: request.mem_mib,
-            ttl_seconds: request.ttl_seconds,
-            network: request.network,
-            allow_host_compat: request.allow_host_compat,
-        };
-        let timeout_ms = request.timeout_seconds.saturating_mul(1000);
-        let wish = |workspace| {
-            let (spec, command) = (spec.clone(), request.command.clone());
-            Command::Run { workspace, spec, command, timeout_ms }
-        };
         let (workspace, first) =
             run_of(&self.submit_new(request_id, wish).await?, &spec, &request.command, timeout_ms)?;
         // The output files are open before the tether tells that they may go.
@@ -65,25 +57,9 @@ impl Session {
     }
 
     /// Refuses before a long pull what would be refused after it.
-    fn check_early(&self, request: &RunRequest) -> Result<(), Failure> {
-        let spec = WorkspaceSpec {
-            environment: environment_name(&request.environment)?,
-            environment_version: String::new(),
-            vcpu_count: request.vcpu_count,
-            mem_mib: request.mem_mib,
-            ttl_seconds: request.ttl_seconds,
-            network: request.network,
-            allow_host_compat: request.allow_host_compat,
-        };
-        let timeout_ms = request.timeout_seconds.saturating_mul(1000);
-        let command = Command::Run {
-            workspace: draw_id(),
-            spec: spec.clone(),
-            command: request.command.clone(),
-            timeout_ms,
-        };
-        pyro_core::decide(&self.context.engine.state(), &command).map_err(ApiError::from)?;
-        self.check_network(&spec)
+    pub(super) fn check_early(&self, wish: &Command) -> Result<(), Failure> {
+        pyro_core::decide(&self.context.engine.state(), wish).map_err(ApiError::from)?;
+        Ok(())
     }
 
     /// Refuses a network that no guest could have which this host can run and the client accepts.
@@ -198,11 +174,6 @@ fn run_of(
     created.filter(|_| same).ok_or_else(|| reused().into())
 }
 
-/// Tells whether two specifications come from the same request. The version is not asked for: the catalog has it.
-pub(super) fn asks_for(known: &WorkspaceSpec, wanted: &WorkspaceSpec) -> bool {
-    WorkspaceSpec { environment_version: known.environment_version.clone(), ..wanted.clone() } == *known
-}
-
 pub(super) fn reused() -> ApiError {
     ApiError::new(ErrorCode::RequestIdReused, "the request id was used before, for another request")
         .with_hint("draw a new request id for each new request")
@@ -250,13 +221,6 @@ pub(super) const fn signal_of(status: ExitStatus) -> Option<u8> {
         ExitStatus::Code(code) if code > 128 && code < 128 + SIGNALS_END => Some(code - 128),
         ExitStatus::Code(_) | ExitStatus::TimedOut => None,
     }
-}
-
-pub(super) fn version_of(environment: &str) -> String {
-    pyro_core::CATALOG
-        .iter()
-        .find(|entry| entry.name == environment)
-        .map_or_else(String::new, |entry| entry.version.to_owned())
 }
 
 pub(super) fn draw_id() -> WorkspaceId {

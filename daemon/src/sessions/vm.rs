@@ -4,12 +4,12 @@ use pyro_api::{
     ConnectedNetwork, DeleteResult, NetworkInfo, NoNetwork, ReapResult, VmCreateRequest, VmDeleteRequest,
     VmNetworkInfoRequest, VmObject, VmStartRequest, VmStatusRequest, VmStopRequest,
 };
-use pyro_core::{Command, Event, Lifetime, Workspace, WorkspaceId, WorkspaceKind, WorkspaceSpec};
+use pyro_core::{Command, Event, Lifetime, Workspace, WorkspaceId, WorkspaceKind};
 use pyro_runtime::network;
 
-use super::environments::environment_name;
 use super::life::{execution_mode, gone, metadata};
-use super::run::{reused, version_of};
+use super::run::reused;
+use super::spec::AsksForGuest as _;
 use super::{Failure, Session};
 use crate::{clock, expiry};
 
@@ -17,19 +17,10 @@ const KIND: WorkspaceKind = WorkspaceKind::Vm;
 
 impl Session {
     pub(super) async fn vm_create(&mut self, request: VmCreateRequest) -> Result<VmObject, Failure> {
-        let name = environment_name(&request.environment)?;
-        let spec = WorkspaceSpec {
-            environment_version: version_of(&request.environment),
-            environment: name.clone(),
-            vcpu_count: request.vcpu_count,
-            mem_mib: request.mem_mib,
-            ttl_seconds: request.ttl_seconds,
-            network: request.network,
-            allow_host_compat: request.allow_host_compat,
-        };
+        let spec = request.spec()?;
         self.check_network(&spec)?;
         self.check_space()?;
-        self.installed(&name).await?;
+        self.installed(&spec.environment).await?;
         let request_id = request.request_id.unwrap_or_else(pyro_api::new_request_id);
         let wish = |workspace| {
             let (kind, lifetime) = (KIND, Lifetime::Ttl);

@@ -9,13 +9,13 @@ use pyro_api::{
 };
 use pyro_core::{
     Command, DeleteReason, EndedExec, Event, ExecutionMode, ExitStatus, Seed, Seq, SyncNumber, SyncPurpose,
-    Tags, WORKSPACE_PATH, Workspace, WorkspaceId, WorkspaceKind, WorkspaceSpec,
+    Tags, WORKSPACE_PATH, Workspace, WorkspaceId, WorkspaceKind,
 };
 use pyro_runtime::import::Totals;
 
-use super::environments::environment_name;
 use super::life::{self, execution_mode, gone, metadata, until};
-use super::run::{asks_for, check_not_begun, reused, signal_of, version_of};
+use super::run::{check_not_begun, reused, signal_of};
+use super::spec::{AsksForGuest as _, asks_for};
 use super::sync::{Leave, absolute, detected, reports, sync_end};
 use super::watch::{Scope, Watch};
 use super::{Failure, Session};
@@ -32,17 +32,8 @@ impl Session {
         &mut self,
         request: WorkspaceCreateRequest,
     ) -> Result<WorkspaceObject, Failure> {
-        let name = environment_name(&request.environment)?;
+        let spec = request.spec()?;
         let request_id = request.request_id.unwrap_or_else(pyro_api::new_request_id);
-        let spec = WorkspaceSpec {
-            environment_version: version_of(&request.environment),
-            environment: name.clone(),
-            vcpu_count: request.vcpu_count,
-            mem_mib: request.mem_mib,
-            ttl_seconds: request.ttl_seconds,
-            network: request.network,
-            allow_host_compat: request.allow_host_compat,
-        };
         let tags = Tags { name: request.name, labels: request.labels };
         let wish = |workspace, seed| {
             let (spec, tags) = (spec.clone(), tags.clone());
@@ -51,12 +42,13 @@ impl Session {
         let mut seed = None;
         // A request that is known goes on, whatever has become of environment and seed.
         if !self.is_known(request_id) {
-            self.check_new(&wish(super::run::draw_id(), None))?;
+            self.check_early(&wish(super::run::draw_id(), None))?;
             self.check_network(&spec)?;
+            self.check_space()?;
             if let Some(path) = request.seed_path {
                 seed = Some(self.checked(detected(&absolute(&path)?).await?).await?);
             }
-            self.installed(&name).await?;
+            self.installed(&spec.environment).await?;
         }
         let (seed, totals) = seed.map(|seed| (seed.source, seed.totals)).unzip();
         let outcome = self.submit_new(request_id, |workspace| wish(workspace, seed.clone())).await?;
@@ -74,12 +66,6 @@ impl Session {
         let own = matches!(outcome, Outcome::Done(_));
         self.opened(Opening { workspace, first, own, seeded, totals }).await?;
         self.workspace_object(workspace)
-    }
-
-    /// Refuses before a long pull what would be refused after it.
-    fn check_new(&self, wish: &Command) -> Result<(), Failure> {
-        pyro_core::decide(&self.context.engine.state(), wish).map_err(ApiError::from)?;
-        self.check_space()
     }
 
     /// Waits for the first boot and the seed. A client that goes meanwhile never learns the id: its workspace goes as
