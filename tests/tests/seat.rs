@@ -5,8 +5,12 @@ use std::io::{Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 
 use pyro_tests::Pyro;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
+
+/// Longest time for which nothing may be shown while something is expected, on a loaded machine without KVM.
+const DEADLINE_SECONDS: i64 = 60;
 
 /// The program at a terminal of its own, which sends it signals like any other.
 #[derive(Debug)]
@@ -55,9 +59,11 @@ impl Seat {
                 let rest = self.shown.split_off(position + text.len());
                 return String::from_utf8_lossy(&std::mem::replace(&mut self.shown, rest)).into_owned();
             }
-            match self.master.read(&mut chunk) {
-                Ok(len @ 1..) => self.shown.extend_from_slice(&chunk[..len]),
-                _ => panic!("it ended before {text:?}: {:?}", String::from_utf8_lossy(&self.shown)),
+            let timeout = Timespec { tv_sec: DEADLINE_SECONDS, tv_nsec: 0 };
+            let ready = poll(&mut [PollFd::new(&self.master, PollFlags::IN)], Some(&timeout));
+            match ready.map(|ready| if ready > 0 { self.master.read(&mut chunk).ok() } else { None }) {
+                Ok(Some(len @ 1..)) => self.shown.extend_from_slice(&chunk[..len]),
+                _ => panic!("{text:?} does not come: {:?}", String::from_utf8_lossy(&self.shown)),
             }
         }
     }
@@ -67,7 +73,15 @@ impl Seat {
         // The end of a terminal is an error.
         let _end = self.master.read_to_end(&mut self.shown);
         let code = self.child.wait().expect("a child can be waited for").code();
-        (String::from_utf8_lossy(&self.shown).into_owned(), code)
+        (String::from_utf8_lossy(&std::mem::take(&mut self.shown)).into_owned(), code)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // It has ended already unless the test failed.
+        let _ended = self.child.kill();
+        let _waited = self.child.wait();
     }
 }
 

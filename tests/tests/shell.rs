@@ -212,10 +212,10 @@ fn person_at_a_terminal() {
     let mut seat = Seat::take(&pyro, 100, 40, &["workspace", "shell", "attach", &id]);
     let _opened = seat.until("pyro$ ");
     seat.type_in("stty size\r");
-    let _echo = seat.until("\n40 100\r\n");
+    let _echo = seat.until("\r40 100\r\n");
     seat.resize(81, 25);
     seat.type_in("until [ \"$(stty size)\" = '25 81' ]; do :; done; echo resized\r");
-    let _resized = seat.until("\nresized\r\n");
+    let _resized = seat.until("\rresized\r\n");
     seat.type_in("sleep 1000\r");
     let _sleeping = seat.until("sleep 1000\r\n");
     seat.type_in("\u{3}");
@@ -223,8 +223,9 @@ fn person_at_a_terminal() {
     seat.type_in("seq 100 | more\r");
     let _page = seat.until("--More--");
     seat.type_in("q");
+    let _prompt = seat.until("pyro$ ");
     seat.type_in("tput smcup; tput civis; echo in\\ it\r");
-    let _inside = seat.until("\nin it\r\n");
+    let _inside = seat.until("in it\r\n");
     let _prompt = seat.until("pyro$ ");
     seat.type_in("\u{1c}");
     let (rest, code) = seat.end();
@@ -237,7 +238,7 @@ fn person_at_a_terminal() {
     let mut seat = Seat::take(&pyro, 80, 24, &["workspace", "shell", "attach", &id, shell_id]);
     let _shown_again = seat.until("in it\r\n");
     seat.type_in("stty size; exit 7\r");
-    let _size = seat.until("\n24 80\r\n");
+    let _size = seat.until("\r24 80\r\n");
     let (rest, code) = seat.end();
     assert_eq!(code, Some(7), "{rest:?}");
     assert!(rest.ends_with(" exit_code=7\r\n"), "{rest:?}");
@@ -254,12 +255,12 @@ fn several_clients_share_a_shell_and_outlive_the_daemon() {
     }
     seats[0].type_in("echo first; read answer; echo got $answer\r");
     for seat in &mut seats {
-        let _shown = seat.until("\nfirst\r\n");
+        let _shown = seat.until("first\r\n");
     }
     kill(pyro.daemon_pid());
     seats[1].type_in("yes\r");
     for seat in &mut seats {
-        let _shown = seat.until("\ngot yes\r\n");
+        let _shown = seat.until("got yes\r\n");
     }
     seats[2].type_in("exit 4\r");
     for seat in seats {
@@ -276,9 +277,9 @@ fn job_that_does_not_read_holds_nobody() {
     let (pyro, id) = sandbox();
     let shell_id = open(&pyro, &id);
     write(&pyro, &id, &shell_id, "stty raw -echo; echo deaf; sleep 1000");
-    while !whole(&pyro, &id, &shell_id).1.contains("\ndeaf") {}
+    while !whole(&pyro, &id, &shell_id).1.contains("\rdeaf\n") {}
     let mut seat = Seat::take(&pyro, 120, 30, &["workspace", "shell", "attach", &id, &shell_id]);
-    let _shown = seat.until("\ndeaf");
+    let _shown = seat.until("\rdeaf\n");
     let text = "x".repeat(100_000);
     let mut taken = 0;
     let refused = loop {
