@@ -5,6 +5,8 @@ SHELL := /bin/sh
 TARGET := $(CURDIR)/target
 DIST := $(TARGET)/dist
 HOST := x86_64-unknown-linux-gnu
+# Both programs run wherever the kernel does, and start without a dynamic linker.
+STATIC := RUSTFLAGS='-C target-feature=+crt-static'
 export PYRO_TOOLS := $(TARGET)/tools
 # Environments are built once for demo, tests and benchmarks.
 export PYRO_ENVIRONMENT_CACHE_DIR := $(TARGET)/environments
@@ -25,9 +27,9 @@ bootstrap: ## install what is missing on a Debian machine
 
 .PHONY: build
 build: bootstrap ## build pyro and its guest agent into target/dist
-	cargo build --locked --release -p pyro-cli
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --profile agent --target $(HOST) -p pyro-guest-agent
-	install -D $(TARGET)/release/pyro $(DIST)/bin/pyro
+	$(STATIC) cargo build --locked --release --target $(HOST) -p pyro-cli
+	$(STATIC) cargo build --locked --profile agent --target $(HOST) -p pyro-guest-agent
+	install -D $(TARGET)/$(HOST)/release/pyro $(DIST)/bin/pyro
 	install -D $(TARGET)/$(HOST)/agent/pyro-guest-agent $(DIST)/libexec/pyro/pyro-guest-agent
 	install -D $(PYRO_TOOLS)/bin/vhost-device-vsock $(DIST)/libexec/pyro/vhost-device-vsock
 
