@@ -22,6 +22,7 @@ mod follower;
 mod peer;
 mod plain;
 mod programs;
+mod selection;
 mod server;
 mod sessions;
 mod shell;

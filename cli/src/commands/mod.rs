@@ -41,7 +41,7 @@ impl Cli {
             Command::Workspace(command) => workspace::execute(command),
             Command::Demo(args) => (Format::Json, demo::execute(args)),
             Command::Doctor(args) => (Format::from_flag(args.format.json), doctor::execute(args)),
-            Command::Log(args) => (Format::from_flag(args.json), log::execute(args)),
+            Command::Log(args) => log::execute(args),
             Command::Daemon(command) => match daemon::execute(command) {
                 daemon::Execution::Become(run) => return Invocation::Daemon(run),
                 daemon::Execution::Done(format, result) => (format, result),
