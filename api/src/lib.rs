@@ -28,6 +28,7 @@ mod frame;
 mod home;
 mod keyboard;
 mod link;
+mod log_check;
 mod log_point;
 mod message;
 mod operation;
@@ -51,6 +52,7 @@ pub use frame::{
 pub use home::{Home, HomeError};
 pub use keyboard::Keyboard;
 pub use link::Link;
+pub use log_check::{LogCheck, LogCheckProgress, LogMark, LogMarkError, LogProblem, LogRepaired, LogVerdict};
 pub use log_point::{LogPoint, LogPointError};
 pub use message::{
     API_VERSION, ClientMessage, Hello, Progress, PullProgress, RunProgress, ServerMessage, SyncPhase,

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use pyro_api::{DoctorRequest, EnvInspectRequest, EnvPullRequest, RunRequest};
 
-pub(crate) use log::{LogArgs, LogCommand, LogEventsArgs};
+pub(crate) use log::{LogArgs, LogCommand, LogEventsArgs, LogRepairArgs, LogVerifyArgs};
 pub(crate) use shell::{ShellAttachArgs, ShellCommand, ShellOpenArgs, ShellReadArgs, SyncCommand};
 pub(crate) use workspace::{WorkspaceCommand, WorkspaceCreateArgs, WorkspaceExecArgs};
 
@@ -248,7 +248,7 @@ mod tests {
         assert!(args.command.is_none() && args.events.request.follow && args.events.json);
         assert_eq!(args.events.request.since, "120".parse().ok());
         let Ok(Command::Log(args)) = parse(&["log", "show", "7", "--json"]) else { panic!() };
-        let Some(LogCommand::Show(show)) = args.command else { panic!() };
+        let Some(LogCommand::Show(show)) = args.command else { panic!("no command below it") };
         assert!(show.request.seq == 7 && show.format.json);
     }
 
