@@ -28,6 +28,8 @@ mod frame;
 mod home;
 mod keyboard;
 mod link;
+mod log_check;
+mod log_point;
 mod message;
 mod operation;
 mod readiness;
@@ -50,32 +52,34 @@ pub use frame::{
 pub use home::{Home, HomeError};
 pub use keyboard::Keyboard;
 pub use link::Link;
+pub use log_check::{LogCheck, LogCheckProgress, LogMark, LogMarkError, LogProblem, LogRepaired, LogVerdict};
+pub use log_point::{LogPoint, LogPointError};
 pub use message::{
     API_VERSION, ClientMessage, Hello, Progress, PullProgress, RunProgress, ServerMessage, SyncPhase,
-    SyncProgress, Welcome,
+    SyncProgress, Welcome, face::face_of,
 };
 pub use operation::{Operation, Request, Response};
 pub use pyro_core::{Face, RequestId};
 pub use readiness::Readiness;
 pub use request::{
     DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
-    EnvPruneRequest, EnvPullRequest, LogRequest, Resume, RunRequest, ShellAttachRequest, ShellCloseRequest,
-    ShellFollowRequest, ShellListRequest, ShellOpenRequest, ShellReadRequest, ShellResizeRequest,
-    ShellSignalRequest, ShellWriteRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest,
-    VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest, WindowSize,
-    WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest,
-    WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,
-    WorkspaceSyncPushRequest,
+    EnvPruneRequest, EnvPullRequest, LogHeadRequest, LogRequest, LogShowRequest, Resume, RunRequest,
+    ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest, ShellOpenRequest,
+    ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest, VmCreateRequest,
+    VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest,
+    VmStatusRequest, VmStopRequest, WindowSize, WorkspaceCreateRequest, WorkspaceDeleteRequest,
+    WorkspaceExecRequest, WorkspaceListRequest, WorkspaceLogsRequest, WorkspaceStartRequest,
+    WorkspaceStatusRequest, WorkspaceStopRequest, WorkspaceSyncPushRequest,
 };
 pub use request_id::{RequestIdError, new_request_id, parse_request_id};
 pub use response::{
     BackendReport, Capabilities, Cleanup, CommandRecord, ConnectedNetwork, DaemonStatus, DaemonStopped,
     DeleteResult, DoctorReport, EnvList, EnvObject, EventActor, ExecOutcome, ExecResult, KvmReport,
-    LastCommand, LogEnd, LogEntry, LogEvent, NetworkInfo, NetworkingReport, NoNetwork, OutputText,
-    PruneResult, PullResult, ReapResult, RunOutcome, RunResult, RuntimeReport, ShellCloseResult,
-    ShellFollowEnd, ShellList, ShellObject, ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult,
-    ToolReport, VmObject, WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd,
-    WorkspaceObject, WorkspaceSeed, WorkspaceSync,
+    LastCommand, LogEnd, LogEntry, LogEvent, LogExplanation, LogHead, NetworkInfo, NetworkingReport,
+    NoNetwork, OutputText, PruneResult, PullResult, ReapResult, RunOutcome, RunResult, RuntimeReport,
+    ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult, ShellSignalResult,
+    ShellWriteResult, SyncResult, ToolReport, VmObject, WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs,
+    WorkspaceLogsEnd, WorkspaceObject, WorkspaceSeed, WorkspaceSync,
 };
 pub use run::{Followed, Run, RunEvent};
 pub use signal::signal_name;

@@ -12,7 +12,7 @@ use crate::response::{CommandRecord, LogEvent, SyncResult};
 ///
 /// The frames, [`Hello`] and the refusal of it stay as they are in all versions: a client can always find out with whom it
 /// cannot talk.
-pub const API_VERSION: u32 = 3;
+pub const API_VERSION: u32 = 4;
 
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -168,6 +168,12 @@ pub(crate) mod face {
         (Face::Fuse, "fuse"),
     ];
 
+    /// Returns the face that a word stands for; `None` when it stands for none.
+    #[must_use]
+    pub fn face_of(word: &str) -> Option<Face> {
+        WORDS.iter().find(|(_, known)| *known == word).map(|(face, _)| *face)
+    }
+
     pub(crate) fn serialize<S: Serializer>(face: &Face, serializer: S) -> Result<S::Ok, S::Error> {
         let word = WORDS.iter().find(|(known, _)| known == face).map(|(_, word)| *word);
         word.expect("every face has a word").serialize(serializer)
@@ -175,7 +181,6 @@ pub(crate) mod face {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Face, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let face = WORDS.iter().find(|(_, word)| *word == text).map(|(face, _)| *face);
-        face.ok_or_else(|| de::Error::custom(format_args!("unknown face {text:?}")))
+        face_of(&text).ok_or_else(|| de::Error::custom(format_args!("unknown face {text:?}")))
     }
 }

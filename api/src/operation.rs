@@ -5,19 +5,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::request::{
     DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
-    EnvPruneRequest, EnvPullRequest, LogRequest, RunRequest, ShellAttachRequest, ShellCloseRequest,
-    ShellFollowRequest, ShellListRequest, ShellOpenRequest, ShellReadRequest, ShellResizeRequest,
-    ShellSignalRequest, ShellWriteRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest,
-    VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest,
-    WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest,
-    WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,
-    WorkspaceSyncPushRequest,
+    EnvPruneRequest, EnvPullRequest, LogHeadRequest, LogRequest, LogShowRequest, RunRequest,
+    ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest, ShellOpenRequest,
+    ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest, VmCreateRequest,
+    VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest,
+    VmStatusRequest, VmStopRequest, WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest,
+    WorkspaceListRequest, WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest,
+    WorkspaceStopRequest, WorkspaceSyncPushRequest,
 };
 use crate::response::{
     DaemonStatus, DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject, ExecOutcome, LogEnd,
-    NetworkInfo, PruneResult, PullResult, ReapResult, RunOutcome, ShellCloseResult, ShellFollowEnd,
-    ShellList, ShellObject, ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult, VmObject,
-    WorkspaceDeleteResult, WorkspaceList, WorkspaceLogsEnd, WorkspaceObject,
+    LogExplanation, LogHead, NetworkInfo, PruneResult, PullResult, ReapResult, RunOutcome, ShellCloseResult,
+    ShellFollowEnd, ShellList, ShellObject, ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult,
+    VmObject, WorkspaceDeleteResult, WorkspaceList, WorkspaceLogsEnd, WorkspaceObject,
 };
 
 /// A request whose response has a known type.
@@ -131,6 +131,10 @@ operations! {
     WorkspaceDelete(WorkspaceDeleteRequest) -> WorkspaceDeleteResult,
     /// Sends the events of the log.
     Log(LogRequest) -> LogEnd,
+    /// Explains one event of the log.
+    LogShow(LogShowRequest) -> LogExplanation,
+    /// Tells where the log ends.
+    LogHead(LogHeadRequest) -> LogHead,
     /// Tells what this host can do.
     Doctor(DoctorRequest) -> DoctorReport,
     /// Tells about the daemon.

@@ -1,5 +1,6 @@
 //! Requests. The documentation of a field is also its help on the command line and its description in schemas.
 
+mod log;
 mod shell;
 mod workspace;
 
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "clap")]
 use crate::request_id::parse_request_id;
 
+pub use log::{LogHeadRequest, LogRequest, LogShowRequest};
 pub use shell::{
     ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest, ShellOpenRequest,
     ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest, WindowSize,
@@ -264,21 +266,6 @@ pub struct VmReapExpiredRequest {
     #[serde(default, with = "crate::request_id", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub request_id: Option<RequestId>,
-}
-
-/// Sends the events of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[cfg_attr(feature = "clap", derive(clap::Args))]
-#[serde(deny_unknown_fields)]
-pub struct LogRequest {
-    /// Begin with the event of this number; without it, begin with the first
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "clap", arg(long, value_name = "SEQ"))]
-    pub since: Option<u64>,
-    /// Wait for more events at the end, until interrupted
-    #[serde(default)]
-    #[cfg_attr(feature = "clap", arg(long, short))]
-    pub follow: bool,
 }
 
 /// Tells what this host can do.

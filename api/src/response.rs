@@ -355,6 +355,38 @@ pub struct LogEvent {
     pub request_id: Option<String>,
     /// More about it; the keys depend on the kind.
     pub data: serde_json::Value,
+    /// Version of the record; only where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u16>,
+    /// Its hash in hexadecimal, which stands for all events up to it; only where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hash: Option<String>,
+}
+
+/// One event, and what it has to do with others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogExplanation {
+    /// The event, with version and hash.
+    pub event: LogEvent,
+    /// Hash of the event before it, in hexadecimal; zeros for the first one.
+    pub previous_hash: String,
+    /// All events that the same request caused, this one among them; empty for what was observed.
+    pub request: Vec<LogEvent>,
+    /// The last event of the same workspace before it; `null` when there is none.
+    pub workspace_before: Option<LogEvent>,
+    /// The next event of the same workspace; `null` when there is none.
+    pub workspace_after: Option<LogEvent>,
+}
+
+/// Where the log ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogHead {
+    /// Number of the last event; 0 for an empty log.
+    pub seq: u64,
+    /// Its hash in hexadecimal, which stands for all events up to it.
+    pub hash: String,
+    /// Digest of the state that these events give, in hexadecimal. It depends on the version of the program.
+    pub state_digest: String,
 }
 
 /// Who asked for something.

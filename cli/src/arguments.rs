@@ -1,13 +1,15 @@
 //! The grammar of the command line. Flags that are fields of a request stand in `pyro-api`.
 
+mod log;
 mod shell;
 mod workspace;
 
 use std::ffi::OsString;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
-use pyro_api::{DoctorRequest, EnvInspectRequest, EnvPullRequest, LogRequest, RunRequest};
+use pyro_api::{DoctorRequest, EnvInspectRequest, EnvPullRequest, RunRequest};
 
+pub(crate) use log::{LogArgs, LogCommand, LogEventsArgs, LogRepairArgs, LogVerifyArgs};
 pub(crate) use shell::{ShellAttachArgs, ShellCommand, ShellOpenArgs, ShellReadArgs, SyncCommand};
 pub(crate) use workspace::{WorkspaceCommand, WorkspaceCreateArgs, WorkspaceExecArgs};
 
@@ -47,14 +49,6 @@ each.
 
 Ctrl-C ends the command and deletes the VM; a second one does not wait for that.";
 
-const LOG_EXAMPLES: &str = "\
-Examples:
-  pyro log                          all events, oldest first
-  pyro log --since 120              from event 120 on
-  pyro log --follow --json | jq .kind
-
-A line is `#NUMBER TIME KIND WORKSPACE DETAILS`. With --json it is one JSON object.";
-
 /// Disposable Linux workspaces: runs commands in microVMs and keeps a log of everything that happened
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -85,8 +79,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Tells whether and how this host can run guests, and what to install
     Doctor(DoctorArgs),
-    /// Shows the event log
-    #[command(after_help = LOG_EXAMPLES, allow_negative_numbers = true)]
+    /// Shows, checks and exports the event log
     Log(LogArgs),
     /// Runs, shows and ends the daemon that owns the log and the guests
     #[command(subcommand, arg_required_else_help = true)]
@@ -154,15 +147,6 @@ pub(crate) struct DoctorArgs {
     pub(crate) request: DoctorRequest,
     #[command(flatten)]
     pub(crate) format: JsonFlag,
-}
-
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct LogArgs {
-    #[command(flatten)]
-    pub(crate) request: LogRequest,
-    /// Print one JSON object a line
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -255,9 +239,22 @@ mod tests {
         assert_eq!(args.request.platform, "linux-x86_64");
     }
 
+    /// Catches a log whose events cannot be shown any more since it has commands of its own.
+    #[test]
+    fn log_is_a_command_with_and_without_others_below_it() {
+        let Ok(Command::Log(args)) = parse(&["log", "--since", "120", "--follow", "--json"]) else {
+            panic!()
+        };
+        assert!(args.command.is_none() && args.events.request.follow && args.events.json);
+        assert_eq!(args.events.request.since, "120".parse().ok());
+        let Ok(Command::Log(args)) = parse(&["log", "show", "7", "--json"]) else { panic!() };
+        let Some(LogCommand::Show(show)) = args.command else { panic!("no command below it") };
+        assert!(show.request.seq == 7 && show.format.json);
+    }
+
     #[test]
     fn wrong_usage_is_refused() {
-        let table: [(&[&str], ErrorKind); 9] = [
+        let table: [(&[&str], ErrorKind); 12] = [
             (&[], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             (&["env"], ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
             (&["nonsense"], ErrorKind::InvalidSubcommand),
@@ -267,6 +264,9 @@ mod tests {
             (&["run", "debian:12", "git", "--version"], ErrorKind::UnknownArgument),
             (&["run", "debian:12", "--vcpu-count", "-1", "--", "true"], ErrorKind::ValueValidation),
             (&["log", "--since", "x"], ErrorKind::ValueValidation),
+            (&["log", "--follow", "--until", "7"], ErrorKind::ArgumentConflict),
+            (&["log", "--since", "7", "show", "8"], ErrorKind::ArgumentConflict),
+            (&["log", "show"], ErrorKind::MissingRequiredArgument),
         ];
         for (arguments, kind) in table {
             assert_eq!(parse(arguments).map(|_| ()), Err(kind), "{arguments:?}");

@@ -73,6 +73,8 @@ mod tests {
             workspace_id: Some("5f0c2a9be1d4".to_owned()),
             request_id: None,
             data,
+            version: None,
+            hash: None,
         }
     }
 

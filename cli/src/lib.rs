@@ -24,4 +24,5 @@ mod terminal_filter;
 mod window_changes;
 
 pub use arguments::Cli;
+pub use commands::log::{repair::LogRepair, verify::LogVerification};
 pub use commands::{Invocation, daemon::DaemonRun};

@@ -15,6 +15,8 @@ fn main() -> ExitCode {
                 Err(error) => DaemonRun::failed(&error),
             }
         }
+        Invocation::VerifyLog(verification) => verification.run(pyro_daemon::verify_log),
+        Invocation::RepairLog(repair) => repair.run(pyro_daemon::repair_log),
         Invocation::SandboxInit(arguments) => pyro_daemon::sandbox_init(arguments),
     }
 }

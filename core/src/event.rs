@@ -3,6 +3,7 @@
 //! Every variant of [`Event`] wraps a struct of its own, because the store writes one record kind and version per
 //! struct. Changing a struct that has been released means adding a new one beside it (see `docs/log-format.md`).
 
+mod kind;
 mod shell;
 mod sync;
 

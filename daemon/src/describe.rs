@@ -166,7 +166,7 @@ fn sync_data(event: &Event) -> Value {
         }),
         Event::SyncFinished(event) => json!({
             "sync": event.sync.0, "entry_count": event.entry_count, "bytes_written": event.bytes_written,
-            "blake3": event.digest.as_ref().map(blake3_hex),
+            "blake3": event.digest.as_ref().map(hex),
         }),
         Event::SyncFailed(event) => {
             json!({ "sync": event.sync.0, "reason": event.reason, "refused": event.refused })
@@ -200,10 +200,11 @@ fn status(status: ExitStatus) -> Value {
 }
 
 fn stream(summary: &StreamSummary) -> Value {
-    json!({ "len_bytes": summary.len_bytes, "blake3": blake3_hex(&summary.digest) })
+    json!({ "len_bytes": summary.len_bytes, "blake3": hex(&summary.digest) })
 }
 
-fn blake3_hex(digest: &[u8; 32]) -> String {
+/// Returns a hash in hexadecimal.
+pub(crate) fn hex(digest: &[u8; 32]) -> String {
     use std::fmt::Write as _;
     digest.iter().fold(String::with_capacity(64), |mut text, byte| {
         // Writing into a `String` cannot fail.

@@ -84,14 +84,6 @@ impl Follower {
         }
     }
 
-    /// Returns the next event that is durable already; `None` when the follower has caught up.
-    pub(crate) async fn next_written(&mut self) -> Result<Option<Arc<Envelope>>, ReadError> {
-        if self.backlog.is_empty() && self.next <= self.reader.head().seq {
-            self.fill().await?;
-        }
-        Ok(self.backlog.pop_front().map(|envelope| self.advance(envelope)))
-    }
-
     fn advance(&mut self, envelope: Arc<Envelope>) -> Arc<Envelope> {
         assert_eq!(envelope.seq, self.next, "a follower sees a dense sequence");
         self.next = envelope.seq.next();

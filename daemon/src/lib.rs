@@ -22,6 +22,7 @@ mod follower;
 mod peer;
 mod plain;
 mod programs;
+mod selection;
 mod server;
 mod sessions;
 mod shell;
@@ -30,9 +31,11 @@ mod startup;
 mod streams;
 mod sync;
 mod tethers;
+mod verification;
 mod window;
 
 pub use server::{DaemonOptions, run};
+pub use verification::{repair_log, verify_log};
 
 /// Runs as the first program of a host sandbox; see [`pyro_runtime::sandbox`].
 pub use pyro_runtime::sandbox::init_main as sandbox_init;

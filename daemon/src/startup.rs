@@ -70,7 +70,12 @@ impl From<&StartupError> for ApiError {
             }
             error => error.to_string(),
         };
-        Self::new(code, message)
+        let told = Self::new(code, message);
+        if code == ErrorCode::LogCorrupt {
+            let hint = "`pyro log verify` tells more; `pyro log repair` takes everything from the first bad event on out of the log";
+            return told.with_hint(hint);
+        }
+        told
     }
 }
 

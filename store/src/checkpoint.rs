@@ -1,5 +1,6 @@
 //! Saved folds. They shorten a replay and may be lost.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use pyro_core::{Seq, State};
@@ -7,7 +8,8 @@ use pyro_core::{Seq, State};
 use crate::codec;
 use crate::frame::array;
 use crate::frames::Frames;
-use crate::index::IndexError;
+use crate::index::{Index, IndexError};
+use crate::lock::Lock;
 use crate::reader::ReadError;
 use crate::shared::{Head, Shared};
 
@@ -38,9 +40,47 @@ impl Checkpoints {
     /// then everything is to be replayed.
     #[must_use]
     pub fn latest(&self) -> Option<State> {
+        self.latest_until(Seq(u64::MAX))
+    }
+
+    /// Returns the newest such fold of events up to `last`.
+    #[must_use]
+    pub fn latest_until(&self, last: Seq) -> Option<State> {
         intact(&self.shared)
+            .filter(|(seq, _)| *seq <= last)
             .find_map(|(seq, bytes)| codec::decode_state(&bytes).filter(|state| state.seq == seq))
     }
+}
+
+/// What is known of a saved fold without the log that it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SavedState {
+    /// The last record that was folded in.
+    pub seq: Seq,
+    /// The hash which that record had.
+    pub hash: [u8; 32],
+    /// Digest of the fold, as [`state_digest`] gives it.
+    pub digest: [u8; 32],
+}
+
+/// Returns the newest saved fold beside a log that no process has open; `None` when there is none that can be read, or
+/// when a process has the log open.
+///
+/// Saved folds are no part of the log, so whatever keeps one from being read is not damage.
+#[must_use]
+pub fn saved_state(dir: impl AsRef<Path>) -> Option<SavedState> {
+    let dir = dir.as_ref();
+    let lock = Lock::take(dir).ok()?;
+    let index = Index::open_trusted(dir)?;
+    let saved = index.checkpoints().unwrap_or_default().into_iter().find_map(|(seq, value)| {
+        let bytes = value.get(PREFIX_LEN..)?;
+        let digest = *blake3::hash(bytes).as_bytes();
+        let intact = digest == array(&value, 32..PREFIX_LEN) && codec::is_present_version(bytes);
+        intact.then(|| SavedState { seq, hash: array(&value, 0..32), digest })
+    });
+    index.close();
+    drop(lock);
+    saved
 }
 
 /// A checkpoint that was not saved.

@@ -50,6 +50,11 @@ pub(crate) fn decode_state(bytes: &[u8]) -> Option<State> {
     (len == bytes.len()).then_some(state)
 }
 
+/// Tells whether a state of these bytes would be written with the same ones today.
+pub(crate) fn is_present_version(bytes: &[u8]) -> bool {
+    bytes.starts_with(&STATE_VERSION.to_le_bytes())
+}
+
 /// An event or payload that cannot be translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CodecError {

@@ -4,11 +4,11 @@ use pyro_core::Seq;
 
 use crate::corruption::Fault;
 
-/// BLAKE3 hash that chains a record to all before it.
-pub(crate) type Hash = [u8; 32];
+/// A BLAKE3 hash that chains a record to all before it.
+pub type Hash = [u8; 32];
 
 /// What the first record has as the hash of the record before.
-pub(crate) const GENESIS: Hash = [0; 32];
+pub const GENESIS: Hash = [0; 32];
 
 /// Length of everything before the payload, in bytes.
 pub(crate) const HEAD_LEN: usize = 56;

@@ -4,7 +4,7 @@
 //! caught, the first failure closes the index for good, and callers then read the segments instead.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -125,6 +125,12 @@ impl Index {
         Ok((index, true))
     }
 
+    /// Opens the index if there is one whose files can be what was written; `None` otherwise, and nothing is changed.
+    pub(crate) fn open_trusted(dir: &Path) -> Option<Self> {
+        let trusted = dir.join(NAME).exists() && is_trusted(dir);
+        trusted.then(|| Self::try_open(dir).ok()).flatten()
+    }
+
     fn try_open(dir: &Path) -> Result<Self, IndexError> {
         mark(dir, &boot_id()).map_err(|error| IndexError { reason: error.to_string() })?;
         let trees = guarded(|| Trees::open(&dir.join(NAME)))?;
@@ -175,6 +181,26 @@ impl Index {
         })?;
         blocks.retain(|block| (from..=last).contains(block));
         Ok(blocks)
+    }
+
+    /// Returns all workspaces that have events.
+    pub(crate) fn workspaces(&self) -> Result<BTreeSet<WorkspaceId>, IndexError> {
+        self.with(|trees| {
+            let mut workspaces = BTreeSet::new();
+            let mut next = trees.workspaces.first()?;
+            while let Some((key, _)) = next {
+                // A key that is too short is none of ours; it sorts before what it could hide.
+                let Some(id) = key.first_chunk() else {
+                    next = trees.workspaces.get_gt(&key)?;
+                    continue;
+                };
+                let workspace = WorkspaceId::from_bytes(*id);
+                workspaces.insert(workspace);
+                // One look for each workspace, however many groups it has.
+                next = trees.workspaces.get_gt(workspace_key(workspace, Seq(u64::MAX)))?;
+            }
+            Ok(workspaces)
+        })
     }
 
     /// Returns the first record of the first batch with this request id.

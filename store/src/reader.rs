@@ -1,17 +1,17 @@
 //! Reading the log: what everybody but the writer does.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyro_core::{Envelope, RequestId, Seq, WorkspaceId};
 
-use crate::codec;
-use crate::corruption::{Corruption, Fault};
+use crate::corruption::Corruption;
 use crate::frame::Frame;
 use crate::frames::Frames;
 use crate::index::{BLOCK_LEN, block_of};
+use crate::record::Record;
 use crate::shared::{Committed, Head, Shared};
 
 /// Events that could not be read.
@@ -52,6 +52,14 @@ impl Reader {
     /// The iterator ends after its first error.
     #[must_use]
     pub fn read(&self, from: Seq) -> Read {
+        Read { records: self.records(from) }
+    }
+
+    /// Reads all events from `from` on with their hashes, up to the head at the time of this call.
+    ///
+    /// The iterator ends after its first error.
+    #[must_use]
+    pub fn records(&self, from: Seq) -> ReadRecords {
         let committed = self.shared.committed();
         let last = committed.head.seq;
         self.read_range(committed, from, last)
@@ -118,8 +126,26 @@ impl Reader {
         Ok(None)
     }
 
-    fn read_range(&self, committed: Committed, from: Seq, last: Seq) -> Read {
-        Read {
+    /// Returns the workspaces whose ids begin with these hexadecimal digits, sorted: all that the log has ever named,
+    /// also those that were deleted.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReadError`].
+    pub fn workspaces(&self, beginning: &str) -> Result<BTreeSet<WorkspaceId>, ReadError> {
+        let index = &self.shared.index;
+        // The watermark first: what is added to the index after it is read as well.
+        let indexed = index.watermark().and_then(|watermark| Ok((watermark.seq, index.workspaces()?)));
+        let (watermark, mut found) = indexed.unwrap_or_default();
+        for envelope in self.read(watermark.next()) {
+            found.extend(envelope?.event.workspace());
+        }
+        found.retain(|workspace| workspace.to_string().starts_with(beginning));
+        Ok(found)
+    }
+
+    fn read_range(&self, committed: Committed, from: Seq, last: Seq) -> ReadRecords {
+        ReadRecords {
             shared: Arc::clone(&self.shared),
             from: from.max(Seq(1)),
             last,
@@ -152,6 +178,20 @@ impl Reader {
 /// Events in order; see [`Reader::read`].
 #[derive(Debug)]
 pub struct Read {
+    records: ReadRecords,
+}
+
+impl Iterator for Read {
+    type Item = Result<Envelope, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.records.next().map(|record| record.map(|record| record.envelope))
+    }
+}
+
+/// Events in order, with their hashes; see [`Reader::records`].
+#[derive(Debug)]
+pub struct ReadRecords {
     shared: Arc<Shared>,
     from: Seq,
     last: Seq,
@@ -169,8 +209,8 @@ enum ReadState {
     Ended,
 }
 
-impl Read {
-    fn step(&mut self) -> Result<Option<Envelope>, ReadError> {
+impl ReadRecords {
+    fn step(&mut self) -> Result<Option<Record>, ReadError> {
         if let ReadState::Closed(committed) = &self.state {
             if self.from > self.last {
                 return Ok(None);
@@ -183,12 +223,12 @@ impl Read {
         if frame.seq == head.seq && frame.hash != head.hash {
             return Err(ReadError::Corrupt(Corruption::Rewritten { seq: frame.seq }));
         }
-        envelope(&self.shared, &frame).map(Some)
+        record(&self.shared, &frame).map(Some)
     }
 }
 
-impl Iterator for Read {
-    type Item = Result<Envelope, ReadError>;
+impl Iterator for ReadRecords {
+    type Item = Result<Record, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.step().transpose();
@@ -206,7 +246,7 @@ pub struct ReadWorkspace {
     committed: Committed,
     workspace: WorkspaceId,
     ranges: VecDeque<(Seq, Seq)>,
-    current: Option<Read>,
+    current: Option<ReadRecords>,
 }
 
 impl Iterator for ReadWorkspace {
@@ -220,7 +260,7 @@ impl Iterator for ReadWorkspace {
                 continue;
             };
             match current.next() {
-                Some(Ok(envelope)) if envelope.event.workspace() == Some(self.workspace) => {
+                Some(Ok(Record { envelope, .. })) if envelope.event.workspace() == Some(self.workspace) => {
                     return Some(Ok(envelope));
                 }
                 Some(Ok(_)) => {}
@@ -237,9 +277,13 @@ impl Iterator for ReadWorkspace {
 
 /// Decodes a record.
 pub(crate) fn envelope(shared: &Shared, frame: &Frame<'_>) -> Result<Envelope, ReadError> {
-    codec::decode(frame.seq, frame.kind, frame.version, frame.payload).map_err(|_| {
+    record(shared, frame).map(|record| record.envelope)
+}
+
+fn record(shared: &Shared, frame: &Frame<'_>) -> Result<Record, ReadError> {
+    Record::of(frame).map_err(|fault| {
         let segments = shared.committed().segments;
         let following = segments.partition_point(|segment| segment.first <= frame.seq);
-        segments[following.saturating_sub(1)].corrupt(frame.seq, frame.offset, Fault::Payload)
+        segments[following.saturating_sub(1)].corrupt(frame.seq, frame.offset, fault)
     })
 }

@@ -11,7 +11,9 @@ use crate::corruption::{Corruption, Fault};
 use crate::files;
 use crate::index;
 use crate::lock::{Lock, LockError};
+use crate::reader::ReadError;
 use crate::recovery;
+use crate::segment::FIRST_RECORD;
 use crate::shared::Head;
 use crate::verify::{Survey, VerifyError};
 
@@ -20,6 +22,8 @@ use crate::verify::{Survey, VerifyError};
 pub struct Repaired {
     /// The last record of the log now.
     pub head: Head,
+    /// The last record that the log is known to have had before. What lies between the two is lost.
+    pub reached: Seq,
     /// What was wrong; `None` when nothing was, and then nothing was changed.
     pub damage: Option<Corruption>,
     /// Directory with everything that was changed or taken out, as it was before.
@@ -40,6 +44,14 @@ pub enum RepairError {
     NewerFormat {
         /// The format.
         found: u32,
+    },
+    /// The place to cut lies behind the damage, which would stay.
+    #[error("the log can be trusted up to record {head} only: it cannot be cut at {at}")]
+    BehindDamage {
+        /// The place that was named.
+        at: Seq,
+        /// The last record before the damage.
+        head: Seq,
     },
     /// The log could not be read.
     #[error(transparent)]
@@ -63,23 +75,69 @@ pub enum RepairError {
 ///
 /// See [`RepairError`]. After an error the log is as damaged as before, or more is in the backup.
 pub fn repair(dir: impl AsRef<Path>) -> Result<Repaired, RepairError> {
-    let dir = dir.as_ref();
+    repair_before(dir.as_ref(), None)
+}
+
+/// Cuts a damaged log as [`repair`] does, but already before the batch with the record `at`.
+///
+/// This is for damage that names no record, as a rewritten history does: somebody else has to know where it begins. A
+/// log without damage stays as it is.
+///
+/// # Errors
+///
+/// See [`RepairError`].
+pub fn repair_at(dir: impl AsRef<Path>, at: Seq) -> Result<Repaired, RepairError> {
+    repair_before(dir.as_ref(), Some(at))
+}
+
+fn repair_before(dir: &Path, at: Option<Seq>) -> Result<Repaired, RepairError> {
     let io = |source| RepairError::Io { path: dir.to_owned(), source };
     let lock = Lock::take(dir).map_err(|error| match error {
         LockError::Held { pid } => RepairError::Locked { pid },
         LockError::Io(source) => io(source),
     })?;
     recovery::remove_temporary(dir).map_err(io)?;
-    let survey = Survey::take(dir)?;
+    let mut survey = Survey::take(dir, &mut drop)?;
+    let (reached, head) = (survey.reached, survey.head);
     let Some(damage) = survey.damage.clone() else {
-        return Ok(Repaired { head: survey.head, damage: None, backup: None });
+        return Ok(Repaired { head, reached, damage: None, backup: None });
     };
     if let Corruption::Record { fault: Fault::Format { found }, .. } = damage {
         return Err(RepairError::NewerFormat { found });
     }
+    if let Some(at) = at {
+        if at > head.seq.next() {
+            return Err(RepairError::BehindDamage { at, head: head.seq });
+        }
+        shorten(&mut survey, at)?;
+    }
     let backup = cut(dir, &survey).map_err(io)?;
     drop(lock);
-    Ok(Repaired { head: survey.head, damage: Some(damage), backup: Some(backup) })
+    Ok(Repaired { head: survey.head, reached, damage: Some(damage), backup: Some(backup) })
+}
+
+/// Takes back what is known to be valid to the last complete batch before a record.
+fn shorten(survey: &mut Survey, at: Seq) -> Result<(), VerifyError> {
+    if at > survey.head.seq {
+        return Ok(());
+    }
+    let segments = survey.segments.iter().take(survey.place + 1).enumerate();
+    let (mut head, mut place, mut valid_len) = (Head::EMPTY, 0, FIRST_RECORD);
+    for (number, segment) in segments.take_while(|(_, segment)| segment.first < at) {
+        let scanned = recovery::scan(segment, |frame| {
+            if frame.last_of_batch && frame.seq < at {
+                (head, place, valid_len) = (Head::new(frame.seq, frame.hash), number, frame.end);
+            }
+            Ok(())
+        });
+        match scanned {
+            // What is damaged lies behind all that is looked for.
+            Ok(_) | Err(ReadError::Corrupt(_)) => {}
+            Err(ReadError::Io { path, source }) => return Err(VerifyError { path, source }),
+        }
+    }
+    (survey.head, survey.place, survey.valid_len) = (head, place, valid_len);
+    Ok(())
 }
 
 /// The anchor comes last: until then the log stays damaged, so an interrupted repair is not taken for a whole log.

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use pyro_core::Seq;
 
 use crate::anchor::{self, Anchored};
-use crate::codec;
 use crate::corruption::{Corruption, Fault};
-use crate::frame::Frame;
 use crate::reader::ReadError;
+use crate::record::Record;
 use crate::recovery::{self, Scanned};
 use crate::segment::{self, FIRST_RECORD, Segment};
 use crate::shared::Head;
@@ -45,7 +44,18 @@ pub struct VerifyError {
 ///
 /// [`VerifyError`] when something cannot be read. Damage is no error; the report names it.
 pub fn verify(dir: impl AsRef<Path>) -> Result<Report, VerifyError> {
-    let survey = Survey::take(dir.as_ref())?;
+    verify_records(dir, drop)
+}
+
+/// Does the same as [`verify`], and shows every record of a complete batch, in order, up to the first damage.
+///
+/// Whether the anchor agrees with the records that were shown, the report tells at the end.
+///
+/// # Errors
+///
+/// [`VerifyError`] when something cannot be read.
+pub fn verify_records(dir: impl AsRef<Path>, mut visit: impl FnMut(Record)) -> Result<Report, VerifyError> {
+    let survey = Survey::take(dir.as_ref(), &mut visit)?;
     Ok(Report {
         head: survey.head,
         segment_count: survey.segments.len(),
@@ -65,20 +75,37 @@ pub(crate) struct Survey {
     /// Length of the part of that segment up to the head, in bytes.
     pub(crate) valid_len: u64,
     pub(crate) torn_len: u64,
+    /// The last record that the log is known to have had, whether it can still be trusted or not.
+    pub(crate) reached: Seq,
     pub(crate) damage: Option<Corruption>,
 }
 
 impl Survey {
-    pub(crate) fn take(dir: &Path) -> Result<Self, VerifyError> {
+    /// Reads everything and shows the records of complete batches.
+    pub(crate) fn take(dir: &Path, visit: &mut dyn FnMut(Record)) -> Result<Self, VerifyError> {
         let io = |source| VerifyError { path: dir.to_owned(), source };
         // The anchor first: another process may be appending, and the log must not be older than its anchor.
         let anchored = anchor::read(dir).map_err(io)?;
         let segments = segment::list(dir).map_err(io)?;
-        let mut survey =
-            Self { segments, head: Head::EMPTY, place: 0, valid_len: 0, torn_len: 0, damage: None };
+        let mut survey = Self {
+            segments,
+            head: Head::EMPTY,
+            place: 0,
+            valid_len: 0,
+            torn_len: 0,
+            reached: Seq::ZERO,
+            damage: None,
+        };
         let mut anchored_hash = matches!(anchored, Anchored::At(Head::EMPTY)).then_some(Head::EMPTY.hash);
-        survey.read_segments(anchored, &mut anchored_hash)?;
+        survey.read_segments(anchored, &mut anchored_hash, visit)?;
         survey.check_anchor(anchored, anchored_hash);
+        let anchor = match anchored {
+            Anchored::At(anchor) => anchor.seq,
+            Anchored::Unreadable => Seq::ZERO,
+        };
+        let before_last =
+            survey.segments.last().map_or(Seq::ZERO, |last| Seq(last.first.0.saturating_sub(1)));
+        survey.reached = survey.head.seq.max(anchor).max(before_last);
         Ok(survey)
     }
 
@@ -86,7 +113,9 @@ impl Survey {
         &mut self,
         anchored: Anchored,
         anchored_hash: &mut Option<[u8; 32]>,
+        visit: &mut dyn FnMut(Record),
     ) -> Result<(), VerifyError> {
+        let mut batch = Vec::new();
         for place in 0..self.segments.len() {
             let segment = &self.segments[place];
             let before = place.checked_sub(1).map(|before| &self.segments[before]);
@@ -98,7 +127,11 @@ impl Survey {
                 if matches!(anchored, Anchored::At(anchor) if anchor.seq == frame.seq) {
                     *anchored_hash = Some(frame.hash);
                 }
-                decodes(frame)
+                batch.push(Record::of(frame)?);
+                if frame.last_of_batch {
+                    batch.drain(..).for_each(&mut *visit);
+                }
+                Ok(())
             }))?;
             let Scanned { head, valid_len, damage } = match scanned {
                 Ok(scanned) => scanned,
@@ -184,10 +217,6 @@ fn link_damage(
     };
     let offset = FIRST_RECORD;
     Ok(Some(Corruption::Record { seq: expected_first, segment: segment.path.clone(), offset, fault }))
-}
-
-fn decodes(frame: &Frame<'_>) -> Result<(), Fault> {
-    codec::decode(frame.seq, frame.kind, frame.version, frame.payload).map(drop).map_err(|_| Fault::Payload)
 }
 
 /// Separates what is wrong with the log from what is wrong with the machine.

@@ -1,7 +1,7 @@
 //! Saved folds: they are read back, or everything is replayed.
 
 use pyro_core::{Seq, State, evolve};
-use pyro_store::{CheckpointError, Draft};
+use pyro_store::{CheckpointError, Draft, SavedState, saved_state, state_digest};
 
 use crate::sample;
 
@@ -34,7 +34,13 @@ fn the_latest_one_is_kept() {
         log.checkpoints().save(&at(seq)).unwrap();
     }
     assert!(log.checkpoints().save(&at(701)).is_err());
+    assert_eq!(log.checkpoints().latest_until(Seq(699)), Some(at(699)));
+    assert_eq!(log.checkpoints().latest_until(Seq(5)), None, "only two are kept");
+    assert_eq!(saved_state(dir.path()), None, "the log is open");
+    let hash = log.head().hash;
     drop(log);
+    let digest = state_digest(&at(700)).unwrap();
+    assert_eq!(saved_state(dir.path()), Some(SavedState { seq: Seq(700), hash, digest }));
     assert_eq!(sample::open_small(dir.path()).checkpoints().latest(), Some(at(700)));
 }
 
@@ -42,7 +48,7 @@ fn the_latest_one_is_kept() {
 /// Raise `STATE_VERSION` in `store/src/codec.rs` together with this digest.
 #[test]
 fn another_shape_has_another_version() {
-    let digest = pyro_store::state_digest(&state()).unwrap();
+    let digest = state_digest(&state()).unwrap();
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex, "d32f6aacdbb268d1871070bff514e997cccd62c64258e70061dd5db50d771892", "version 1");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pyro_core::{Cause, Event, Seq, UnknownEvent};
-use pyro_store::{AppendError, Draft, EventLog, Head, OpenError, Options, verify};
+use pyro_store::{AppendError, Draft, EventLog, Head, OpenError, Options, verify, verify_records};
 
 use crate::sample;
 
@@ -151,6 +151,65 @@ fn read_workspace_gives_exactly_its_events() {
         "after closing, without the index"
     );
     check(&sample::open_small(dir.path()));
+}
+
+/// Catches a workspace that is not found any more, be it in the index, behind it, or without it.
+#[test]
+fn workspaces_are_found_by_the_beginning_of_their_ids() {
+    let dir = sample::dir();
+    let log = sample::open_small(dir.path());
+    let check = |log: &EventLog, ids: &[u8]| {
+        let found =
+            |beginning: &str| log.reader().workspaces(beginning).unwrap().into_iter().collect::<Vec<_>>();
+        assert_eq!(found(""), ids.iter().map(|id| sample::workspace(*id)).collect::<Vec<_>>());
+        assert_eq!(
+            (found("0902"), found("09020"), found("ff")),
+            (vec![sample::workspace(9)], found("090"), vec![])
+        );
+    };
+    for batch in (0..40_000_u32).collect::<Vec<_>>().chunks(2_000) {
+        log.append(batch.iter().map(|n| in_workspace(*n, if *n == 30_000 { 9 } else { 1 })).collect())
+            .unwrap();
+    }
+    log.append(vec![in_workspace(0, 9), sample::every_kind()[0][0].clone()]).unwrap();
+    check(&log, &[1, 9]);
+    let reader = log.reader();
+    drop(log);
+    assert_eq!(reader.workspaces("0902").unwrap().len(), 1, "after closing, without the index");
+    let log = sample::open_small(dir.path());
+    log.append(vec![in_workspace(0, 3)]).unwrap();
+    check(&log, &[1, 3, 9]);
+}
+
+/// Catches a hash that is not the one of its record, wherever reading begins.
+#[test]
+fn records_carry_the_hashes_of_the_chain() {
+    let dir = sample::dir();
+    let log = sample::open_small(dir.path());
+    log.append(sample::every_kind().concat()).unwrap();
+    let mut verified = Vec::new();
+    let report = verify_records(dir.path(), |record| verified.push(record)).unwrap();
+    assert_eq!(
+        verified.last().map(|record| (record.seq(), record.hash)),
+        Some((report.head.seq, report.head.hash))
+    );
+    for from in 1..=verified.len() + 1 {
+        let read: Vec<_> = log.reader().records(Seq(from as u64)).map(Result::unwrap).collect();
+        assert_eq!(read, verified[from - 1..]);
+    }
+    let plain: Vec<_> = verified.into_iter().map(|record| record.envelope).collect();
+    assert_eq!(plain, sample::read(&log));
+}
+
+/// Catches a kind that filters do not know, or know by another name.
+#[test]
+fn names_of_kinds_are_those_of_the_events() {
+    let mut kinds: Vec<_> = sample::every_kind().iter().map(|drafts| drafts[0].event.kind()).collect();
+    kinds.push(Event::Unknown(UnknownEvent { kind: 9, version: 1, payload: Vec::new() }).kind());
+    let mut known = Event::KINDS.to_vec();
+    kinds.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(known, kinds);
 }
 
 fn in_workspace(number: u32, workspace: u8) -> Draft {

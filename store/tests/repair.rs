@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use pyro_core::Seq;
-use pyro_store::{Corruption, EventLog, OpenError, Options, RepairError, repair, verify};
+use pyro_store::{Corruption, EventLog, OpenError, Options, RepairError, repair, repair_at, verify};
 
 use crate::layout::{self, HEAD_LEN};
 use crate::sample;
@@ -97,6 +97,31 @@ fn a_wrong_anchor_is_replaced() {
     assert_eq!(repair_to(dir.path(), 200).damage, Some(Corruption::NoAnchor));
 }
 
+/// Catches a cut at another place than the one that was asked for, and one that keeps the damage.
+#[test]
+fn a_damaged_log_can_be_cut_earlier() {
+    for at in [1, 2, 3, 20, 21, 39, 40] {
+        let dir = sample::dir();
+        fill(dir.path());
+        let paths = sample::segments(dir.path());
+        let place =
+            paths.iter().position(|path| layout::records(&fs::read(path).unwrap())[0].seq > 40).unwrap();
+        let mut bytes = fs::read(&paths[place]).unwrap();
+        let first = layout::records(&bytes)[0].seq;
+        bytes[HEAD_LEN + 100] ^= 1;
+        fs::write(&paths[place], &bytes).unwrap();
+        let behind = repair_at(dir.path(), Seq(first + 1));
+        assert!(matches!(behind, Err(RepairError::BehindDamage { head, .. }) if head == Seq(first - 1)));
+        let repaired = repair_at(dir.path(), Seq(at)).unwrap();
+        // Batches are of two records, and a batch is kept whole or not at all.
+        let kept = (at - 1) / 2 * 2;
+        assert_eq!((repaired.head.seq, repaired.reached), (Seq(kept), Seq(200)));
+        assert_eq!(verify(dir.path()).unwrap().damage, None);
+        let expected = sample::envelopes(&sample::drafts(0..u32::try_from(kept).unwrap()));
+        assert_eq!(sample::read(&sample::open_small(dir.path())), expected);
+    }
+}
+
 /// Catches a repair that touches a log which is fine or in use.
 #[test]
 fn a_whole_log_and_an_open_log_are_left_alone() {
@@ -105,6 +130,7 @@ fn a_whole_log_and_an_open_log_are_left_alone() {
     let before = fs::read(&sample::segments(dir.path())[1]).unwrap();
     let repaired = repair(dir.path()).unwrap();
     assert_eq!((repaired.damage, repaired.backup, repaired.head.seq), (None, None, Seq(200)));
+    assert_eq!(repair_at(dir.path(), Seq(5)).unwrap().head.seq, Seq(200), "there is no damage to cut");
     assert_eq!(fs::read(&sample::segments(dir.path())[1]).unwrap(), before);
     let log = sample::open(dir.path());
     assert!(matches!(repair(dir.path()), Err(RepairError::Locked { pid }) if pid == std::process::id()));

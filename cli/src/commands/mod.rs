@@ -4,7 +4,7 @@ pub(crate) mod daemon;
 mod demo;
 mod doctor;
 mod env;
-mod log;
+pub(crate) mod log;
 mod run;
 mod workspace;
 
@@ -19,6 +19,8 @@ use crate::json;
 use crate::sink::Sink;
 
 use daemon::DaemonRun;
+use log::repair::LogRepair;
+use log::verify::LogVerification;
 
 /// What the arguments ask this process to be.
 #[derive(Debug)]
@@ -27,6 +29,10 @@ pub enum Invocation {
     Done(ExitCode),
     /// The daemon.
     Daemon(DaemonRun),
+    /// What checks the log, also when no daemon can open it.
+    VerifyLog(LogVerification),
+    /// What repairs the log, which no daemon has open.
+    RepairLog(LogRepair),
     /// The first process of a host sandbox, with its arguments.
     SandboxInit(Vec<OsString>),
 }
@@ -41,7 +47,11 @@ impl Cli {
             Command::Workspace(command) => workspace::execute(command),
             Command::Demo(args) => (Format::Json, demo::execute(args)),
             Command::Doctor(args) => (Format::from_flag(args.format.json), doctor::execute(args)),
-            Command::Log(args) => (Format::from_flag(args.json), log::execute(args)),
+            Command::Log(args) => match log::execute(args) {
+                log::Execution::Verify(verification) => return Invocation::VerifyLog(verification),
+                log::Execution::Repair(repair) => return Invocation::RepairLog(repair),
+                log::Execution::Done(format, result) => (format, result),
+            },
             Command::Daemon(command) => match daemon::execute(command) {
                 daemon::Execution::Become(run) => return Invocation::Daemon(run),
                 daemon::Execution::Done(format, result) => (format, result),

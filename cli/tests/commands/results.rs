@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use pyro_api::{
     BackendReport, Capabilities, DaemonStatus, DoctorReport, EnvList, EnvObject, EventActor, Face, KvmReport,
-    LogEnd, LogEvent, NetworkingReport, PruneResult, PullResult, Request, Response, RuntimeReport,
-    ServerMessage, ToolReport,
+    LogEnd, LogEvent, LogRequest, NetworkingReport, PruneResult, PullResult, Request, Response,
+    RuntimeReport, ServerMessage, ToolReport,
 };
 use serde_json::{Value, json};
 
@@ -195,6 +195,8 @@ fn event(seq: u64) -> LogEvent {
         workspace_id: Some("5f0c2a9be1d4".to_owned()),
         request_id: None,
         data: json!({"exec": 1, "exit_code": 7}),
+        version: None,
+        hash: None,
     }
 }
 
@@ -229,21 +231,27 @@ fn log_as_text_and_as_json_lines() {
 fn follower_goes_on_with_the_next_daemon() {
     let world = World::new();
     let peer = world.serve([logging(5..=7, None), logging(8..=9, Some(9))]);
-    let output = world.run(&["log", "--follow", "--since", "5", "--json"]);
+    let output =
+        world.run(&["log", "--follow", "--since", "5", "--limit", "9", "--kind", "exec_*", "--json"]);
     assert_eq!(output.status.code(), Some(0), "{}", output.stderr.escape_ascii());
     let lines = String::from_utf8(output.stdout).expect("it is text");
     let seqs: Vec<Value> =
         lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")["seq"].clone()).collect();
     assert_eq!(seqs, [5, 6, 7, 8, 9]);
     let requests = peer.join().expect("the peer does not panic");
-    let since: Vec<_> =
-        requests
-            .iter()
-            .map(|request| {
-                if let Request::Log(log) = request { (log.since, log.follow) } else { panic!("{request:?}") }
-            })
-            .collect();
-    assert_eq!(since, [(Some(5), true), (Some(8), true)]);
+    let asked: Vec<_> = requests
+        .into_iter()
+        .map(|request| if let Request::Log(log) = request { log } else { panic!("{request:?}") })
+        .collect();
+    let first = LogRequest {
+        since: "5".parse().ok(),
+        limit: Some(9),
+        kinds: vec!["exec_*".to_owned()],
+        follow: true,
+        ..LogRequest::default()
+    };
+    let second = LogRequest { since: "8".parse().ok(), limit: None, ..first.clone() };
+    assert_eq!(asked, [first, second], "the last nine of what is behind them would be too few");
 }
 
 #[test]

@@ -195,6 +195,8 @@ impl Session {
             Request::ShellResize(request) => self.shell_resize(request).await.map(Response::ShellResize),
             Request::ShellClose(request) => self.shell_close(request).await.map(Response::ShellClose),
             Request::Log(request) => self.log(request).await.map(Response::Log),
+            Request::LogShow(request) => self.log_show(request).await.map(Response::LogShow),
+            Request::LogHead(request) => self.log_head(request).await.map(Response::LogHead),
             Request::Doctor(request) => self.doctor(request).await.map(Response::Doctor),
             Request::DaemonStatus(_) => Ok(Response::DaemonStatus(self.daemon_status())),
             Request::DaemonStop(_) => Ok(Response::DaemonStop(self.daemon_stop())),

@@ -1,10 +1,10 @@
-//! `pyro log`
+//! `pyro log`: the events.
 
 use std::process::ExitCode;
 
-use pyro_api::{CallError, Client, Incoming, LogEvent, LogRequest, TransportError};
+use pyro_api::{CallError, Client, Incoming, LogEvent, LogPoint, LogRequest, TransportError};
 
-use crate::arguments::LogArgs;
+use crate::arguments::LogEventsArgs;
 use crate::event_line::event_line;
 use crate::exit::{Failure, Format};
 use crate::json;
@@ -17,19 +17,21 @@ const BATCH_LEN_BYTES: usize = 64 * 1024;
 /// Most daemons that may die in a row without having sent an event: a follower must not start them for ever.
 const DEATHS_MAX: u32 = 5;
 
-pub(crate) fn execute(args: LogArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn execute(args: LogEventsArgs) -> Result<ExitCode, Failure> {
     let session = Session::starting()?;
-    let mut printer =
-        Printer { stdout: Sink::stdout()?, format: Format::from_flag(args.json), next: args.request.since };
+    let mut printer = Printer { stdout: Sink::stdout()?, format: Format::from_flag(args.json), last: None };
+    let mut request = args.request;
     let mut deaths = 0;
     loop {
-        let before = printer.next;
+        let before = printer.last;
         let mut client = session.connect()?;
-        let request = LogRequest { since: before, ..args.request };
-        match printer.print_all(&mut client, request) {
+        match printer.print_all(&mut client, request.clone()) {
             // A daemon that dies does not end the log: whoever follows it goes on with the next daemon.
-            Err(Interruption::Lost) if args.request.follow && deaths < DEATHS_MAX => {
-                deaths = if printer.next == before { deaths + 1 } else { 0 };
+            Err(Interruption::Lost) if request.follow && deaths < DEATHS_MAX => {
+                deaths = if printer.last == before { deaths + 1 } else { 0 };
+                if let Some(last) = printer.last {
+                    request = LogRequest { since: Some(LogPoint::after(last)), limit: None, ..request };
+                }
             }
             Err(Interruption::Lost) => return Err(CallError::from(TransportError::Lost).into()),
             Err(Interruption::Failure(failure)) => return Err(failure),
@@ -54,8 +56,8 @@ impl<E: Into<Failure>> From<E> for Interruption {
 struct Printer {
     stdout: Sink,
     format: Format,
-    /// Number of the event to go on with; `None` for the first.
-    next: Option<u64>,
+    /// Number of the last event that was printed; `None` before the first.
+    last: Option<u64>,
 }
 
 impl Printer {
@@ -68,7 +70,7 @@ impl Printer {
             }
             match client.receive() {
                 Ok(Incoming::Event(event)) => {
-                    self.next = Some(event.seq + 1);
+                    self.last = Some(event.seq);
                     batch.push_str(&self.text(&event));
                 }
                 Ok(Incoming::Reply(reply)) => {

@@ -1,0 +1,101 @@
+//! The grammar of `pyro log`.
+
+use clap::{Args, Subcommand};
+use pyro_api::{LogMark, LogRequest, LogShowRequest};
+
+use super::JsonFlag;
+
+const EXAMPLES: &str = "\
+Examples:
+  pyro log                                     all events, oldest first
+  pyro log --since 120                         from event 120 on
+  pyro log --workspace 5f0c --kind 'exec_*'    what ran in a workspace, also a deleted one
+  pyro log --actor mcp --since 10m             what an MCP client did in the last ten minutes
+  pyro log --limit 20 --follow                 the last 20 events, and what comes
+  pyro log --follow --json | jq .kind
+  pyro log show 120                            everything about event 120
+  pyro log verify                              whether all of this is what was written
+
+A line is `#NUMBER TIME KIND WORKSPACE DETAILS`. With --json it is one JSON object.
+A time is written as 2026-01-31T12:00:00Z, or as a time ago: 90s, 10m, 2h, 7d.";
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  pyro log verify
+  pyro log verify --expect \"$(tail -n 1 /media/stick/pyro-heads)\"
+
+Reads everything: the hash chain of all events, the anchor of the log, the digests of the output files
+that the events name, and whether the events give the state that the daemon has, or the last checkpoint
+when none runs. A daemon may go on meanwhile; none is started.
+
+Whoever can write to the log can also write a new one with a chain of its own. Only a hash that was
+kept elsewhere shows that: --expect proves that nothing up to its event was changed.";
+
+const REPAIR_EXAMPLES: &str = "\
+Examples:
+  pyro log verify
+  pyro log repair
+
+All events from the first bad one on are lost for pyro, good ones behind it as well. A log without
+damage stays as it is, and so does one that a daemon has open.";
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES, allow_negative_numbers = true, args_conflicts_with_subcommands = true)]
+pub(crate) struct LogArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<LogCommand>,
+    #[command(flatten)]
+    pub(crate) events: LogEventsArgs,
+}
+
+/// What `pyro log` takes without a further command.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogEventsArgs {
+    #[command(flatten)]
+    pub(crate) request: LogRequest,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Explains one event: its hash, what else its request caused, and what happened around it in its workspace
+    #[command(after_help = "Example:\n  pyro log show 120 --json")]
+    Show(LogShowArgs),
+    /// Prints HASH@SEQ of the last event, to be kept elsewhere for `verify --expect`
+    #[command(after_help = "Example:\n  pyro log head >>/media/stick/pyro-heads")]
+    Head(JsonFlag),
+    /// Checks that the log and the output it names are what was written; exits with 1 when they are not
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(LogVerifyArgs),
+    /// Cuts a damaged log before its first bad event; keeps what is cut in a directory beside it
+    #[command(after_help = REPAIR_EXAMPLES)]
+    Repair(LogRepairArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogVerifyArgs {
+    /// The event SEQ has this hash, as `pyro log head` printed it; can be given several times
+    #[arg(long = "expect", value_name = "HASH@SEQ")]
+    pub(crate) expected: Vec<LogMark>,
+    #[command(flatten)]
+    pub(crate) format: JsonFlag,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct LogRepairArgs {
+    /// Cut already before this event; for damage that names none
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) at: Option<u64>,
+    #[command(flatten)]
+    pub(crate) format: JsonFlag,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct LogShowArgs {
+    #[command(flatten)]
+    pub(crate) request: LogShowRequest,
+    #[command(flatten)]
+    pub(crate) format: JsonFlag,
+}

@@ -1,0 +1,514 @@
+//! Checking and repairing the log of a home, with or without a daemon that owns it.
+//!
+//! ```text
+//! segments --chain, anchor--> events --fold--> state   compared with the daemon's, or with the last checkpoint
+//!                                |
+//!                                +--digests--> output files
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pyro_api::{
+    ApiError, ErrorCode, Home, LogCheck, LogCheckProgress, LogMark, LogProblem, LogRepaired, LogVerdict,
+};
+use pyro_core::{Event, Seq, State, StreamSummary, WorkspaceId, evolve};
+use pyro_store::outputs::{OutputError, Outputs, Stream, StreamId};
+use pyro_store::{
+    Corruption, GENESIS, Record, RepairError, Repaired, Report, SavedState, VerifyError, repair, repair_at,
+    saved_state, state_digest, verify_records,
+};
+
+use crate::describe::hex;
+
+/// Events between two words on how far it has come.
+const PROGRESS_EVENTS: u64 = 4096;
+
+/// Reads the whole log of a home and all output that its events name, and compares it with what they say.
+///
+/// It changes nothing, and a daemon may go on with the log meanwhile.
+///
+/// # Errors
+///
+/// When something cannot be read. What is wrong with the log is no error; the verdict says it.
+pub fn verify_log(
+    home: &Home,
+    check: &LogCheck,
+    progress: &mut dyn FnMut(LogCheckProgress),
+) -> Result<LogVerdict, ApiError> {
+    let mut reading = Reading::new(home, check);
+    let mut done = LogCheckProgress::default();
+    let report = verify_records(home.log(), |record| {
+        reading.see(&record);
+        done.events += 1;
+        if done.events.is_multiple_of(PROGRESS_EVENTS) {
+            progress(done);
+        }
+    });
+    let report = report.map_err(|error| unreadable(&error))?;
+    let mut problems = damage_of(&report);
+    problems.extend(reading.unexpected(check, &report));
+    let mut deleted = reading.streams.deleted;
+    if report.damage.is_none() {
+        problems.append(&mut reading.problems);
+        let mut bad = check_outputs(home, &reading.streams, &mut done, progress)?;
+        if !bad.is_empty() && check.live.is_some() {
+            let deleted_now = deleted_now(home)?;
+            let before = bad.len();
+            bad.retain(|(workspace, _)| !deleted_now.contains(workspace));
+            deleted += (before - bad.len()) as u64;
+        }
+        problems.extend(bad.into_iter().map(|(_, problem)| problem));
+    }
+    Ok(LogVerdict {
+        whole: problems.is_empty(),
+        first_bad_seq: report.damage.as_ref().and_then(Corruption::first_bad).map(|seq| seq.0),
+        problems,
+        seq: report.head.seq.0,
+        hash: hex(&report.head.hash),
+        segments: report.segment_count as u64,
+        torn_bytes: report.torn_len,
+        state_compared_with: reading.compared_with.to_owned(),
+        outputs_checked: done.outputs,
+        output_bytes: done.output_bytes,
+        outputs_deleted: deleted,
+    })
+}
+
+/// Cuts the damaged log of a home before its first bad event, or already before the event `at`. What is cut is kept.
+///
+/// # Errors
+///
+/// When a daemon runs, when `at` lies behind the damage, or when something cannot be read or written.
+pub fn repair_log(home: &Home, at: Option<u64>) -> Result<LogRepaired, ApiError> {
+    let repaired = match at {
+        Some(at) => repair_at(home.log(), Seq(at)),
+        None => repair(home.log()),
+    };
+    let Repaired { head, reached, damage, backup } = repaired.map_err(|error| unrepaired(&error))?;
+    Ok(LogRepaired {
+        damage: damage.map(|damage| damage.to_string()),
+        seq: head.seq.0,
+        hash: hex(&head.hash),
+        reached_seq: reached.0,
+        kept_in: backup.map(|backup| backup.display().to_string()),
+    })
+}
+
+/// What the events say while they are read.
+struct Reading {
+    state: State,
+    /// The hashes that the events which are expected somewhere really have.
+    hashes: BTreeMap<u64, String>,
+    known: Option<Known>,
+    compared_with: &'static str,
+    streams: Streams,
+    problems: Vec<LogProblem>,
+}
+
+/// A state that somebody else has made of the events up to one of them.
+struct Known {
+    seq: Seq,
+    hash: String,
+    digest: String,
+    by: &'static str,
+}
+
+impl Reading {
+    fn new(home: &Home, check: &LogCheck) -> Self {
+        let known = match &check.live {
+            Some(live) => Some(Known {
+                seq: Seq(live.seq),
+                hash: live.hash.clone(),
+                digest: live.state_digest.clone(),
+                by: "daemon",
+            }),
+            None => saved_state(home.log()).map(|SavedState { seq, hash, digest }| Known {
+                seq,
+                hash: hex(&hash),
+                digest: hex(&digest),
+                by: "checkpoint",
+            }),
+        };
+        let expected = check.expected.iter().map(|mark| mark.seq);
+        let hashes = expected.chain(check.live.iter().map(|live| live.seq));
+        Self {
+            state: State::default(),
+            hashes: hashes.map(|seq| (seq, hex(&GENESIS))).collect(),
+            known,
+            compared_with: "nothing",
+            streams: Streams::default(),
+            problems: Vec::new(),
+        }
+    }
+
+    fn see(&mut self, record: &Record) {
+        if let Some(hash) = self.hashes.get_mut(&record.seq().0) {
+            *hash = hex(&record.hash);
+        }
+        evolve(&mut self.state, &record.envelope);
+        self.streams.see(record);
+        if let Some(known) = self.known.take_if(|known| known.seq == record.seq()) {
+            self.compare(&known, record);
+        }
+    }
+
+    fn compare(&mut self, known: &Known, record: &Record) {
+        // Of another log, a checkpoint is worth nothing, and the daemon that has another log is told of elsewhere.
+        if known.hash != hex(&record.hash) {
+            return;
+        }
+        self.compared_with = known.by;
+        if state_digest(&self.state).is_ok_and(|digest| hex(&digest) == known.digest) {
+            return;
+        }
+        self.problems.push(LogProblem {
+            about: "state".to_owned(),
+            seq: Some(known.seq.0),
+            file: None,
+            message: format!(
+                "the events up to {} do not give the state that the {} has",
+                known.seq, known.by
+            ),
+        });
+    }
+
+    /// Returns what is not as it was expected.
+    fn unexpected(&self, check: &LogCheck, report: &Report) -> Vec<LogProblem> {
+        let marks = check.expected.iter().map(|mark| ("expected", mark.clone()));
+        let live =
+            check.live.iter().map(|live| ("daemon", LogMark { seq: live.seq, hash: live.hash.clone() }));
+        let head = report.head.seq;
+        let problem = |(about, mark): (&str, LogMark)| {
+            let message = if mark.seq > head.0 {
+                format!("event {} is missing: the log ends with event {head}", mark.seq)
+            } else if self.hashes.get(&mark.seq) == Some(&mark.hash) {
+                return None;
+            } else {
+                format!(
+                    "event {} does not have the hash {}: what was written up to it was changed",
+                    mark.seq, mark.hash
+                )
+            };
+            Some(LogProblem { about: about.to_owned(), seq: Some(mark.seq), file: None, message })
+        };
+        marks.chain(live).filter_map(problem).collect()
+    }
+}
+
+/// The output that the events name.
+#[derive(Default)]
+struct Streams {
+    by_workspace: BTreeMap<WorkspaceId, Vec<Written>>,
+    gone: BTreeSet<WorkspaceId>,
+    /// How many streams were of workspaces that are gone.
+    deleted: u64,
+}
+
+/// A stream, and the event that says what is in it.
+struct Written {
+    seq: Seq,
+    stream: StreamId,
+    summary: StreamSummary,
+}
+
+impl Streams {
+    fn see(&mut self, record: &Record) {
+        let (seq, event) = (record.seq(), &record.envelope.event);
+        let Some(workspace) = event.workspace() else { return };
+        if is_deletion(event) {
+            let known = self.by_workspace.remove(&workspace).unwrap_or_default();
+            self.deleted += known.len() as u64;
+            self.gone.insert(workspace);
+        }
+        for (stream, summary) in written(event) {
+            if self.gone.contains(&workspace) {
+                self.deleted += 1;
+            } else {
+                let written = Written { seq, stream, summary };
+                self.by_workspace.entry(workspace).or_default().push(written);
+            }
+        }
+    }
+}
+
+/// Tells whether the output of the event's workspace is removed from now on.
+const fn is_deletion(event: &Event) -> bool {
+    matches!(event, Event::WorkspaceDeleting(_) | Event::WorkspaceDeleted(_))
+}
+
+/// Returns the streams that an event is the last word on.
+fn written(event: &Event) -> Vec<(StreamId, StreamSummary)> {
+    let exec = |exec, stdout: Option<&StreamSummary>, stderr: Option<&StreamSummary>| {
+        let streams = [(Stream::Stdout, stdout), (Stream::Stderr, stderr)];
+        let named = |(stream, summary): (_, Option<&StreamSummary>)| {
+            Some((StreamId::Exec(exec, stream), summary?.clone()))
+        };
+        streams.into_iter().filter_map(named).collect()
+    };
+    match event {
+        Event::ExecExited(event) => exec(event.exec, Some(&event.stdout), Some(&event.stderr)),
+        Event::ExecLost(event) => exec(event.exec, event.stdout.as_ref(), event.stderr.as_ref()),
+        Event::ShellExited(event) => vec![(StreamId::Shell(event.shell), event.output.clone())],
+        Event::ShellLost(event) => {
+            event.output.iter().map(|output| (StreamId::Shell(event.shell), output.clone())).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Compares all output with its digests; returns what differs.
+fn check_outputs(
+    home: &Home,
+    streams: &Streams,
+    done: &mut LogCheckProgress,
+    progress: &mut dyn FnMut(LogCheckProgress),
+) -> Result<Vec<(WorkspaceId, LogProblem)>, ApiError> {
+    let mut bad = Vec::new();
+    if streams.by_workspace.is_empty() {
+        return Ok(bad);
+    }
+    let outputs = Outputs::open(home.outputs()).map_err(|error| unreadable_output(&error))?;
+    for (workspace, written) in &streams.by_workspace {
+        for Written { seq, stream, summary } in written {
+            let found = outputs.summary(*workspace, *stream).map_err(|error| unreadable_output(&error))?;
+            let len_bytes = found.as_ref().map_or(0, |found| found.len_bytes);
+            done.outputs += 1;
+            done.output_bytes += len_bytes;
+            progress(*done);
+            let message = match found {
+                Some(found) if found == *summary => continue,
+                None if summary.len_bytes == 0 => continue,
+                _ if len_bytes != summary.len_bytes => {
+                    format!("has {len_bytes} bytes instead of {}", summary.len_bytes)
+                }
+                Some(_) | None => "does not have the digest that was recorded".to_owned(),
+            };
+            let file = outputs.path(*workspace, *stream).display().to_string();
+            let message = format!("the output file of event {seq} {message}");
+            let about = "output".to_owned();
+            bad.push((*workspace, LogProblem { about, seq: Some(seq.0), file: Some(file), message }));
+        }
+    }
+    Ok(bad)
+}
+
+/// Returns the workspaces that are deleted by now: a daemon may have gone on since the log was read.
+fn deleted_now(home: &Home) -> Result<BTreeSet<WorkspaceId>, ApiError> {
+    let mut deleted = BTreeSet::new();
+    let read = verify_records(home.log(), |record| {
+        if is_deletion(&record.envelope.event) {
+            deleted.extend(record.envelope.event.workspace());
+        }
+    });
+    read.map(|_report| deleted).map_err(|error| unreadable(&error))
+}
+
+fn damage_of(report: &Report) -> Vec<LogProblem> {
+    let problem = |damage: &Corruption| LogProblem {
+        about: "log".to_owned(),
+        seq: damage.first_bad().map(|seq| seq.0),
+        file: match damage {
+            Corruption::Record { segment, .. } => Some(segment.display().to_string()),
+            Corruption::Shortened { .. } | Corruption::Rewritten { .. } | Corruption::NoAnchor => None,
+        },
+        message: damage.to_string(),
+    };
+    report.damage.iter().map(problem).collect()
+}
+
+fn unreadable(error: &VerifyError) -> ApiError {
+    ApiError::new(ErrorCode::StorageFailed, crate::sessions::chain(error))
+}
+
+fn unreadable_output(error: &OutputError) -> ApiError {
+    ApiError::new(ErrorCode::StorageFailed, crate::sessions::chain(error))
+}
+
+fn unrepaired(error: &RepairError) -> ApiError {
+    let told = |code| ApiError::new(code, crate::sessions::chain(error));
+    match error {
+        RepairError::Locked { .. } => told(ErrorCode::DaemonRunning)
+            .with_hint("a log that a daemon could open is repaired after `pyro daemon stop` only"),
+        RepairError::NewerFormat { .. } => told(ErrorCode::VersionMismatch),
+        RepairError::BehindDamage { .. } => told(ErrorCode::InvalidArgument),
+        RepairError::Read(_) | RepairError::Io { .. } => told(ErrorCode::StorageFailed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pyro_api::LogHead;
+    use pyro_core::{
+        Actor, Cause, DeleteReason, ExecExited, ExecLost, ExecNumber, ExitStatus, Face, Limits, ShellExited,
+        ShellId, Timestamp, WorkspaceDeleting,
+    };
+    use pyro_store::{Draft, EventLog, Options};
+
+    use super::*;
+
+    const KEPT: WorkspaceId = WorkspaceId::from_bytes([1; 6]);
+    const DELETED: WorkspaceId = WorkspaceId::from_bytes([2; 6]);
+    const SHELL: ShellId = ShellId::from_bytes([3; 6]);
+
+    fn home(dir: &tempfile::TempDir) -> Home {
+        let home = Home::at(dir.path()).unwrap();
+        home.create().unwrap();
+        home
+    }
+
+    fn append(log: &EventLog, event: Event) {
+        let actor = Actor { face: Face::Daemon, uid: 0, pid: 1, client: "test".to_owned() };
+        log.append(vec![Draft { at: Timestamp(1), actor, cause: Cause::Observation, event }]).unwrap();
+    }
+
+    fn write(home: &Home, workspace: WorkspaceId, stream: StreamId, bytes: &[u8]) -> StreamSummary {
+        let path = Outputs::open(home.outputs()).unwrap().path(workspace, stream);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+        StreamSummary { len_bytes: bytes.len() as u64, digest: *blake3::hash(bytes).as_bytes() }
+    }
+
+    fn stdout(exec: u32) -> StreamId {
+        StreamId::Exec(ExecNumber(exec), Stream::Stdout)
+    }
+
+    fn exited(home: &Home, workspace: WorkspaceId, exec: u32) -> Event {
+        let stdout = write(home, workspace, stdout(exec), b"printed");
+        let stderr = StreamSummary { len_bytes: 0, digest: *blake3::hash(b"").as_bytes() };
+        let (exec, status) = (ExecNumber(exec), ExitStatus::Code(0));
+        Event::ExecExited(ExecExited { workspace, exec, status, duration_ms: 1, stdout, stderr })
+    }
+
+    /// Writes seven events: two workspaces with output, one of which is then deleted.
+    fn fill(home: &Home) -> EventLog {
+        let log = EventLog::open(home.log(), Options::default()).unwrap();
+        append(&log, exited(home, DELETED, 1));
+        append(&log, exited(home, KEPT, 1));
+        let (workspace, exec, reason) = (KEPT, ExecNumber(2), "lost".to_owned());
+        let stdout = Some(write(home, KEPT, stdout(2), b"half"));
+        append(&log, Event::ExecLost(ExecLost { workspace, exec, reason, stdout, stderr: None }));
+        let output = write(home, KEPT, StreamId::Shell(SHELL), b"$ ");
+        let status = ExitStatus::Code(0);
+        append(&log, Event::ShellExited(ShellExited { workspace, shell: SHELL, status, output }));
+        let reason = DeleteReason::Explicit;
+        append(&log, Event::WorkspaceDeleting(WorkspaceDeleting { workspace: DELETED, reason }));
+        append(&log, exited(home, DELETED, 2));
+        std::fs::remove_dir_all(home.outputs().join(DELETED.to_string())).unwrap();
+        append(&log, exited(home, KEPT, 3));
+        log
+    }
+
+    fn check(home: &Home, check: &LogCheck) -> LogVerdict {
+        verify_log(home, check, &mut |_| {}).unwrap()
+    }
+
+    fn problems(verdict: &LogVerdict) -> Vec<(&str, Option<u64>)> {
+        verdict.problems.iter().map(|problem| (problem.about.as_str(), problem.seq)).collect()
+    }
+
+    fn head(log: &EventLog) -> LogHead {
+        let mut state = State::default();
+        log.reader().read(Seq(1)).for_each(|envelope| evolve(&mut state, &envelope.unwrap()));
+        let state_digest = hex(&state_digest(&state).unwrap());
+        LogHead { seq: log.head().seq.0, hash: hex(&log.head().hash), state_digest }
+    }
+
+    /// Catches a check that complains of what is as it should be, or counts wrong.
+    #[test]
+    fn a_log_with_its_output_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(&dir);
+        let log = fill(&home);
+        let verdict = check(&home, &LogCheck { expected: Vec::new(), live: Some(head(&log)) });
+        assert_eq!((verdict.whole, &verdict.problems[..]), (true, &[][..]));
+        assert_eq!((verdict.seq, verdict.hash.as_str()), (7, head(&log).hash.as_str()));
+        assert_eq!((verdict.outputs_checked, verdict.output_bytes, verdict.outputs_deleted), (6, 20, 4));
+        assert_eq!(verdict.state_compared_with, "daemon");
+    }
+
+    /// Catches output that was changed, cut, prolonged or removed without anybody noticing.
+    #[test]
+    fn changed_output_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(&dir);
+        let log = fill(&home);
+        let path = |stream| Outputs::open(home.outputs()).unwrap().path(KEPT, stream);
+        std::fs::write(path(stdout(1)), "Printed").unwrap();
+        std::fs::write(path(stdout(2)), "ha").unwrap();
+        std::fs::write(path(StreamId::Shell(SHELL)), "$ exit").unwrap();
+        std::fs::remove_file(path(stdout(3))).unwrap();
+        for live in [None, Some(head(&log))] {
+            let verdict = check(&home, &LogCheck { expected: Vec::new(), live });
+            let expected = [2, 3, 4, 7].map(|seq| ("output", Some(seq)));
+            assert_eq!((verdict.whole, problems(&verdict)), (false, expected.to_vec()));
+            assert_eq!(verdict.problems[0].file, Some(path(stdout(1)).display().to_string()));
+            assert_eq!(verdict.first_bad_seq, None, "the events themselves are what was written");
+        }
+    }
+
+    /// Catches a rewritten or shortened history that is taken for the one whose hash was kept.
+    #[test]
+    fn hashes_that_were_kept_elsewhere_are_compared() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(&dir);
+        let log = fill(&home);
+        let mut marks: Vec<_> = log.reader().records(Seq(1)).map(Result::unwrap).collect();
+        let mark = |record: Record| LogMark { seq: record.seq().0, hash: hex(&record.hash) };
+        let mut expected: Vec<_> = marks.drain(..).map(mark).collect();
+        expected.push(LogMark { seq: 0, hash: hex(&GENESIS) });
+        assert!(check(&home, &LogCheck { expected: expected.clone(), live: None }).whole);
+        let wrong = LogMark { seq: 2, hash: expected[2].hash.clone() };
+        let missing = LogMark { seq: 8, hash: expected[0].hash.clone() };
+        let verdict = check(&home, &LogCheck { expected: vec![wrong, missing], live: None });
+        assert_eq!(problems(&verdict), [("expected", Some(2)), ("expected", Some(8))]);
+    }
+
+    /// Catches a daemon or a checkpoint whose state does not follow from the log.
+    #[test]
+    fn the_state_is_the_one_that_the_events_give() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(&dir);
+        let log = fill(&home);
+        let live = LogHead { state_digest: hex(&[7; 32]), ..head(&log) };
+        let verdict = check(&home, &LogCheck { expected: Vec::new(), live: Some(live.clone()) });
+        assert_eq!(problems(&verdict), [("state", Some(7))]);
+        let live = LogHead { hash: hex(&[7; 32]), ..live };
+        let verdict = check(&home, &LogCheck { expected: Vec::new(), live: Some(live) });
+        assert_eq!(problems(&verdict), [("daemon", Some(7))]);
+
+        let limits = Limits { guests_max: 1, ..Limits::default() };
+        log.checkpoints().save(&State { seq: Seq(4), limits, ..State::default() }).unwrap();
+        drop(log);
+        let verdict = check(&home, &LogCheck::default());
+        assert_eq!(
+            (verdict.state_compared_with.as_str(), problems(&verdict)),
+            ("checkpoint", vec![("state", Some(4))])
+        );
+    }
+
+    /// Catches a damaged log that cannot be repaired, and one whose damage hides behind what follows from it.
+    #[test]
+    fn damage_is_named_and_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(&dir);
+        let log = fill(&home);
+        let error = repair_log(&home, None).unwrap_err();
+        assert_eq!(error.code, ErrorCode::DaemonRunning, "somebody has the log open");
+        drop(log);
+        assert_eq!(repair_log(&home, Some(2)).unwrap().damage, None);
+        let path = home.log().join("00000000000000000001.seg");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        let verdict = check(&home, &LogCheck::default());
+        assert_eq!((problems(&verdict), verdict.first_bad_seq), (vec![("log", Some(7))], Some(7)));
+        assert_eq!(verdict.problems[0].file, Some(path.display().to_string()));
+        assert_eq!(repair_log(&home, Some(9)).unwrap_err().code, ErrorCode::InvalidArgument);
+        let repaired = repair_log(&home, None).unwrap();
+        assert_eq!((repaired.seq, repaired.reached_seq), (6, 7));
+        let kept = std::path::PathBuf::from(repaired.kept_in.unwrap());
+        assert_eq!(std::fs::read(kept.join("00000000000000000001.seg")).unwrap(), bytes);
+        assert!(check(&home, &LogCheck::default()).whole);
+    }
+}
