@@ -9,7 +9,9 @@ use std::ffi::OsString;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use pyro_api::{DoctorRequest, EnvInspectRequest, EnvPullRequest, RunRequest};
 
-pub(crate) use log::{LogArgs, LogCommand, LogEventsArgs, LogRepairArgs, LogVerifyArgs};
+pub(crate) use log::{
+    ExportFormat, LogArgs, LogCommand, LogEventsArgs, LogExportArgs, LogRepairArgs, LogVerifyArgs,
+};
 pub(crate) use shell::{ShellAttachArgs, ShellCommand, ShellOpenArgs, ShellReadArgs, SyncCommand};
 pub(crate) use workspace::{WorkspaceCommand, WorkspaceCreateArgs, WorkspaceExecArgs};
 

@@ -1,7 +1,9 @@
 //! The grammar of `pyro log`.
 
-use clap::{Args, Subcommand};
-use pyro_api::{LogMark, LogRequest, LogShowRequest};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use pyro_api::{LogMark, LogPoint, LogRequest, LogShowRequest};
 
 use super::JsonFlag;
 
@@ -30,6 +32,13 @@ when none runs. A daemon may go on meanwhile; none is started.
 
 Whoever can write to the log can also write a new one with a chain of its own. Only a hash that was
 kept elsewhere shows that: --expect proves that nothing up to its event was changed.";
+
+const EXPORT_EXAMPLES: &str = "\
+Examples:
+  pyro log export --format jsonl --until 5000 | b3sum
+  pyro log export --format otlp-json --since 2026-01-01T00:00:00Z --output january.json
+  pyro log export --format sqlite --output log.db
+  sqlite3 log.db 'SELECT kind, count(*) FROM events GROUP BY kind'";
 
 const REPAIR_EXAMPLES: &str = "\
 Examples:
@@ -69,9 +78,42 @@ pub(crate) enum LogCommand {
     /// Checks that the log and the output it names are what was written; exits with 1 when they are not
     #[command(after_help = VERIFY_EXAMPLES)]
     Verify(LogVerifyArgs),
+    /// Writes the events for other programs; the same events give the same bytes on any machine
+    #[command(after_help = EXPORT_EXAMPLES, allow_negative_numbers = true)]
+    Export(LogExportArgs),
     /// Cuts a damaged log before its first bad event; keeps what is cut in a directory beside it
     #[command(after_help = REPAIR_EXAMPLES)]
     Repair(LogRepairArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogExportArgs {
+    /// What to write
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) format: ExportFormat,
+    /// File to write, which is replaced; without it, standard output
+    #[arg(long, short, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// Begin with the event of this number or at this time; without it, begin with the first
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(crate) since: Option<LogPoint>,
+    /// End with the event of this number or at this time
+    #[arg(long, value_name = "SEQ|TIME")]
+    pub(crate) until: Option<LogPoint>,
+    /// Only events of this workspace or VM, also after it was deleted: its id or the first 4 or more characters of it
+    #[arg(long, value_name = "ID")]
+    pub(crate) workspace: Option<String>,
+}
+
+/// The formats of `pyro log export`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// One JSON object a line
+    Jsonl,
+    /// OTLP logs in JSON, for collectors
+    OtlpJson,
+    /// A SQLite database with the tables events and meta
+    Sqlite,
 }
 
 #[derive(Clone, Debug, Args)]

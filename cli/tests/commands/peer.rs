@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::{self, JoinHandle};
 
@@ -35,6 +36,11 @@ impl World {
         thread::spawn(move || {
             scripts.into_iter().map(|script| script(&mut Peer::accept(&listener))).collect()
         })
+    }
+
+    /// Returns a file of the directory that commands run in.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {

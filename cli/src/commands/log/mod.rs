@@ -1,6 +1,7 @@
 //! `pyro log …`: one file for each command.
 
 mod events;
+mod export;
 mod head;
 pub(crate) mod repair;
 mod show;
@@ -35,6 +36,7 @@ pub(crate) fn execute(args: LogArgs) -> Execution {
             let format = Format::from_flag(flag.json);
             (format, head::execute(format))
         }
+        Some(LogCommand::Export(args)) => (Format::Text, export::execute(args)),
         Some(LogCommand::Verify(args)) => {
             let format = Format::from_flag(args.format.json);
             match verify::prepare(args) {
