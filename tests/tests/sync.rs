@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use pyro_tests::{Output, Pyro, finish};
 use rustix::process::{Pid, Signal, kill_process};
@@ -194,35 +194,45 @@ fn arrived(pyro: &Pyro, id: &str) -> bool {
     }
 }
 
+/// Starts a push that cannot get to its end: the guest is frozen, and what is pushed does not fit into a socket. Returns
+/// when it is on record.
+#[track_caller]
+fn half_way(pyro: &Pyro, id: &str, source: &Path) -> (Child, i32) {
+    let started = pyro.wait_for("workspace_started");
+    let guest = i32::try_from(started["data"]["pid"].as_i64().unwrap()).unwrap();
+    signal(guest, Signal::STOP);
+    let path = source.to_str().unwrap();
+    let child = pyro.spawn(&["workspace", "sync", "push", id, path, "--dest", "large", "--json"]);
+    let _requested = pyro.wait_for("sync_requested");
+    (child, guest)
+}
+
 /// Catches a push that is half there, and one whose outcome is told wrong.
 #[test]
-fn killed_daemon_leaves_all_or_nothing() {
+fn killed_daemon_in_mid_push_leaves_nothing() {
     let (pyro, id) = sandbox();
     let large = large();
-    let path = large.path().to_str().unwrap();
-    let child = pyro.spawn(&["workspace", "sync", "push", &id, path, "--dest", "large", "--json"]);
-    let _requested = pyro.wait_for("sync_requested");
+    let (child, guest) = half_way(&pyro, &id, large.path());
     signal(pyro.daemon_pid(), Signal::KILL);
+    signal(guest, Signal::CONT);
     let output = finish(child);
-    assert_eq!(output.code == Some(0), arrived(&pyro, &id), "{}", output.out());
+    assert_eq!((output.code, &output.json()["code"]), (Some(1), &"sync_failed".into()), "{}", output.out());
+    assert!(!arrived(&pyro, &id));
     let again = push(&pyro, &id, large.path(), &["--dest", "large"]);
     assert!(again.code == Some(0) && arrived(&pyro, &id), "{}", again.err());
 }
 
+/// Catches a Ctrl-C that waits for a guest that does not answer, and one that leaves a part behind.
 #[test]
-fn interrupt_leaves_all_or_nothing() {
+fn interrupt_in_mid_push_leaves_nothing() {
     let (pyro, id) = sandbox();
     let large = large();
-    let path = large.path().to_str().unwrap();
-    let child = pyro.spawn(&["workspace", "sync", "push", &id, path, "--dest", "large"]);
-    let _requested = pyro.wait_for("sync_requested");
+    let (child, guest) = half_way(&pyro, &id, large.path());
     signal(i32::try_from(child.id()).unwrap(), Signal::INT);
     let output = finish(child);
-    match output.code {
-        Some(0) => assert!(arrived(&pyro, &id)),
-        Some(130) => assert!(!arrived(&pyro, &id), "{}", output.err()),
-        code => panic!("{code:?}: {}", output.err()),
-    }
+    signal(guest, Signal::CONT);
+    assert_eq!((output.code, &output.json()["code"]), (Some(130), &"canceled".into()), "{}", output.out());
+    assert!(!arrived(&pyro, &id));
 }
 
 /// Catches a change or removal that does not arrive, and a watch that does not end.
