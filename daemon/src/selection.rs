@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use pyro_api::{ApiError, ErrorCode, LogPoint, LogRequest, face_of};
-use pyro_core::{Actor, Envelope, Event, Face, Seq, Timestamp, WorkspaceId};
+use pyro_core::{Actor, Envelope, Event, Face, Seq, WorkspaceId};
 use pyro_store::{ReadError, Reader};
 
 /// Events that are looked through at once when the last ones are wanted, at first and at most: few when most events
@@ -206,22 +206,9 @@ impl ActorPattern {
     }
 }
 
-/// Returns the last event up to which everything had happened at a time: the one before the first that is later.
-pub(crate) fn last_until(reader: &Reader, time: Timestamp) -> Result<Seq, ReadError> {
-    let mut last = Seq::ZERO;
-    for envelope in reader.read(Seq(1)) {
-        let envelope = envelope?;
-        if envelope.at > time {
-            break;
-        }
-        last = envelope.seq;
-    }
-    Ok(last)
-}
-
 #[cfg(test)]
 mod tests {
-    use pyro_core::{Cause, EnvironmentRemoved, ExecNumber, ExecStarted};
+    use pyro_core::{Cause, EnvironmentRemoved, ExecNumber, ExecStarted, Timestamp};
     use pyro_store::{Draft, EventLog, Options};
 
     use super::*;
@@ -342,17 +329,5 @@ mod tests {
         }
         let request = LogRequest { actor: Some("uid:x".to_owned()), ..LogRequest::default() };
         assert_eq!(Selection::new(&request, None).unwrap_err().code, ErrorCode::InvalidArgument);
-    }
-
-    #[test]
-    fn a_time_is_the_event_before_the_first_later_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let log = log(dir.path(), 20);
-        let mut back = draft(3);
-        back.at = Timestamp(30);
-        log.append(vec![back]).unwrap();
-        for (time, last) in [(0, 0), (9, 0), (10, 1), (35, 3), (200, 21), (u64::MAX, 21)] {
-            assert_eq!(last_until(&log.reader(), Timestamp(time)).unwrap(), Seq(last), "{time}");
-        }
     }
 }
