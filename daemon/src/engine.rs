@@ -14,7 +14,7 @@ use pyro_core::{
     Action, Actor, Cause, Command, Envelope, Event, Rejection, RequestId, Seq, State, Timestamp, decide,
     evolve, react,
 };
-use pyro_store::{AppendError, Draft, EventLog, ReadError, Reader};
+use pyro_store::{AppendError, Checkpoints, Draft, EventLog, ReadError, Reader};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::checkpoints::Saver;
@@ -84,6 +84,7 @@ pub(crate) struct Engine {
     envelopes: broadcast::Sender<Arc<Envelope>>,
     recent: Arc<Recent>,
     reader: Reader,
+    checkpoints: Checkpoints,
     clock: Clock,
 }
 
@@ -93,8 +94,9 @@ impl Engine {
         log: EventLog,
         clock: Clock,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Action>), ReadError> {
-        let saver = Saver::new(log.checkpoints());
-        let mut state = log.checkpoints().latest().unwrap_or_default();
+        let checkpoints = log.checkpoints();
+        let saver = Saver::new(checkpoints.clone());
+        let mut state = checkpoints.latest().unwrap_or_default();
         for envelope in log.reader().read(state.seq.next()) {
             evolve(&mut state, &envelope?);
         }
@@ -121,7 +123,7 @@ impl Engine {
             .name("engine".into())
             .spawn(move || writer.run(submissions))
             .expect("a thread can be started before the daemon serves anybody");
-        Ok((Self { inbox, state: published, envelopes, recent, reader, clock }, performed))
+        Ok((Self { inbox, state: published, envelopes, recent, reader, checkpoints, clock }, performed))
     }
 
     /// Submits a command and waits until its events are durable.
@@ -166,6 +168,10 @@ impl Engine {
 
     pub(crate) const fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    pub(crate) const fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
     }
 }
 

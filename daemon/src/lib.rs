@@ -19,6 +19,7 @@ mod exec;
 mod expiry;
 mod fate;
 mod follower;
+mod past;
 mod peer;
 mod plain;
 mod programs;

@@ -5,6 +5,7 @@ mod daemon;
 mod guest;
 mod host_sandbox;
 mod layering;
+mod log;
 mod refusals;
 mod seat;
 mod shell;

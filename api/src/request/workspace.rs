@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "clap")]
 use super::{MEM_MIB, TIMEOUT_SECONDS, TTL_SECONDS, VCPU_COUNT};
 use super::{Resume, mem_mib, timeout_seconds, ttl_seconds, vcpu_count};
+use crate::log_point::LogPoint;
 #[cfg(feature = "clap")]
 use crate::request_id::parse_request_id;
 
@@ -61,8 +62,14 @@ pub struct WorkspaceCreateRequest {
 
 /// Lists all workspaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
-pub struct WorkspaceListRequest {}
+pub struct WorkspaceListRequest {
+    /// As it was right after the event of this number or at this time
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SEQ|TIME"))]
+    pub at: Option<LogPoint>,
+}
 
 /// Tells about a workspace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -72,6 +79,10 @@ pub struct WorkspaceStatusRequest {
     /// Id of the workspace, or an unambiguous beginning of it of at least 4 characters
     #[cfg_attr(feature = "clap", arg(value_name = "WORKSPACE_ID"))]
     pub workspace_id: String,
+    /// As it was right after the event of this number or at this time
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SEQ|TIME"))]
+    pub at: Option<LogPoint>,
 }
 
 /// Runs one command in a started workspace, in `/workspace`.

@@ -2,8 +2,8 @@
 
 use clap::{Args, Subcommand};
 use pyro_api::{
-    WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceLogsRequest,
-    WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,
+    WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest,
+    WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,
 };
 
 use super::JsonFlag;
@@ -19,6 +19,12 @@ Examples:
 The workspace is started, and its files are in /workspace. With --seed-path it begins with the files
 of a directory or archive, all of them, or it is not created. It is deleted when its time to live is
 over, whatever runs in it.";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  pyro workspace status 5f0c --json
+  pyro workspace status 5f0c --at 120      right after event 120, also when it was deleted since
+  pyro workspace status 5f0c --at 2h       two hours ago";
 
 const EXEC_EXAMPLES: &str = "\
 Examples:
@@ -46,9 +52,9 @@ pub(crate) enum WorkspaceCommand {
     #[command(after_help = CREATE_EXAMPLES, allow_negative_numbers = true)]
     Create(WorkspaceCreateArgs),
     /// Lists all workspaces
-    List(JsonFlag),
+    List(WorkspaceListArgs),
     /// Shows everything about one workspace
-    #[command(after_help = "Example:\n  pyro workspace status 5f0c --json")]
+    #[command(after_help = STATUS_EXAMPLES)]
     Status(WorkspaceStatusArgs),
     /// Runs one command in a started workspace
     #[command(after_help = EXEC_EXAMPLES, allow_negative_numbers = true)]
@@ -68,6 +74,14 @@ pub(crate) enum WorkspaceCommand {
     Start(WorkspaceStartArgs),
     /// Deletes a workspace with its files and its output; its events stay in the log
     Delete(WorkspaceDeleteArgs),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct WorkspaceListArgs {
+    #[command(flatten)]
+    pub(crate) request: WorkspaceListRequest,
+    #[command(flatten)]
+    pub(crate) format: JsonFlag,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use pyro_api::{ApiError, ErrorCode};
 use pyro_core::{
-    Command, DeleteReason, Event, ExecutionMode, Phase, RequestId, Seq, StopReason, Stopped, Workspace,
-    WorkspaceId, WorkspaceKind,
+    Command, DeleteReason, Event, ExecutionMode, Phase, RequestId, Seq, State, StopReason, Stopped,
+    Workspace, WorkspaceId, WorkspaceKind,
 };
 
 use super::{Failure, Session, error_of};
@@ -17,19 +17,10 @@ const PREFIX_LEN_MIN: usize = 4;
 impl Session {
     /// Returns the VM or workspace of an id or of an unambiguous beginning of one.
     pub(super) fn find(&self, text: &str, kind: WorkspaceKind) -> Result<WorkspaceId, Failure> {
-        let state = self.context.engine.state();
-        let noun = noun(kind);
-        check_beginning(noun, text)?;
-        let same_kind = state.workspaces.iter().filter(|(_, workspace)| workspace.kind == kind);
-        let mut matching = same_kind.filter(|(id, _)| id.to_string().starts_with(text)).map(|(id, _)| *id);
-        match (matching.next(), matching.next()) {
-            (Some(id), None) => Ok(id),
-            (Some(_), Some(_)) => {
-                let message = format!("more than one {noun} id begins with {text}");
-                Err(ApiError::new(ErrorCode::AmbiguousId, message).into())
-            }
-            (None, _) if self.has_expired(text) => Err(expired(text).into()),
-            (None, _) => Err(ApiError::new(unknown(kind), format!("no {noun} {text} exists")).into()),
+        match find_in(&self.context.engine.state(), text, kind)? {
+            Some(id) => Ok(id),
+            None if self.has_expired(text) => Err(expired(text).into()),
+            None => Err(ApiError::new(unknown(kind), format!("no {} {text} exists", noun(kind))).into()),
         }
     }
 
@@ -105,6 +96,25 @@ impl Session {
             _ => None,
         };
         until(&self.context.engine, workspace, first, deleted).await
+    }
+}
+
+/// Returns the one VM or workspace of a state whose id begins so; `None` when there is none.
+pub(super) fn find_in(
+    state: &State,
+    text: &str,
+    kind: WorkspaceKind,
+) -> Result<Option<WorkspaceId>, ApiError> {
+    let noun = noun(kind);
+    check_beginning(noun, text)?;
+    let same_kind = state.workspaces.iter().filter(|(_, workspace)| workspace.kind == kind);
+    let mut matching = same_kind.filter(|(id, _)| id.to_string().starts_with(text)).map(|(id, _)| *id);
+    match (matching.next(), matching.next()) {
+        (found, None) => Ok(found),
+        (_, Some(_)) => {
+            let message = format!("more than one {noun} id begins with {text}");
+            Err(ApiError::new(ErrorCode::AmbiguousId, message))
+        }
     }
 }
 

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use pyro_api::{
-    ApiError, ErrorCode, EventActor, LogEnd, LogEvent, LogExplanation, LogHead, LogHeadRequest, LogRequest,
-    LogShowRequest,
+    ApiError, ErrorCode, EventActor, LogEnd, LogEvent, LogExplanation, LogHead, LogHeadRequest, LogPoint,
+    LogRequest, LogShowRequest,
 };
-use pyro_core::{Cause, Envelope, Seq, WorkspaceId};
+use pyro_core::{Cause, Envelope, Seq, State, WorkspaceId};
 use pyro_store::{GENESIS, Hash, ReadError, Reader, Record, state_digest};
 use tokio::sync::mpsc;
 
 use super::life::check_beginning;
 use super::{Failure, Session};
 use crate::selection::Selection;
-use crate::{clock, describe};
+use crate::{clock, describe, past};
 
 /// Events that are read at once for a client.
 const CHUNK_LEN: usize = 256;
@@ -82,6 +82,15 @@ impl Session {
 
     fn log_end(&self) -> LogEnd {
         LogEnd { head_seq: self.context.engine.reader().head().seq.0 }
+    }
+
+    /// Returns the state at a place of the log.
+    pub(super) async fn state_at(&self, point: LogPoint) -> Result<Arc<State>, Failure> {
+        let engine = self.context.engine.clone();
+        let state = read_log(move || past::state_at(engine.reader(), engine.checkpoints(), point)).await?;
+        let missing =
+            || ApiError::new(ErrorCode::InvalidArgument, format_args!("there is no event {point} yet"));
+        Ok(Arc::new(state.ok_or_else(missing)?))
     }
 
     pub(super) async fn log_show(&self, request: LogShowRequest) -> Result<LogExplanation, Failure> {
@@ -179,7 +188,7 @@ async fn workspace_of(reader: &Reader, beginning: String) -> Result<WorkspaceId,
 }
 
 /// Reads the log beside the other sessions.
-pub(super) async fn read_log<T: Send + 'static>(
+async fn read_log<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Failure> {
     tokio::task::spawn_blocking(read)

@@ -163,9 +163,11 @@ impl Session {
             Request::WorkspaceCreate(request) => {
                 self.workspace_create(request).await.map(Response::WorkspaceCreate)
             }
-            Request::WorkspaceList(_) => Ok(Response::WorkspaceList(self.workspace_list())),
+            Request::WorkspaceList(request) => {
+                self.workspace_list(request).await.map(Response::WorkspaceList)
+            }
             Request::WorkspaceStatus(request) => {
-                self.workspace_status(&request).map(Response::WorkspaceStatus)
+                self.workspace_status(&request).await.map(Response::WorkspaceStatus)
             }
             Request::WorkspaceExec(request) => {
                 self.workspace_exec(request).await.map(Response::WorkspaceExec)

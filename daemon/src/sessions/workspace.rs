@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use pyro_api::{
     ApiError, ErrorCode, ExecOutcome, LastCommand, SyncPhase, WorkspaceCreateRequest, WorkspaceDeleteRequest,
-    WorkspaceDeleteResult, WorkspaceExecRequest, WorkspaceList, WorkspaceObject, WorkspaceSeed,
-    WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest, signal_name,
+    WorkspaceDeleteResult, WorkspaceExecRequest, WorkspaceList, WorkspaceListRequest, WorkspaceObject,
+    WorkspaceSeed, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest, signal_name,
 };
 use pyro_core::{
     Command, DeleteReason, EndedExec, Event, ExecutionMode, ExitStatus, Seed, Seq, SyncNumber, SyncPurpose,
@@ -112,21 +112,36 @@ impl Session {
         self.context.record_quietly(wish).await;
     }
 
-    pub(super) fn workspace_list(&self) -> WorkspaceList {
-        let state = self.context.engine.state();
+    pub(super) async fn workspace_list(
+        &self,
+        request: WorkspaceListRequest,
+    ) -> Result<WorkspaceList, Failure> {
+        let state = match request.at {
+            Some(point) => self.state_at(point).await?,
+            None => self.context.engine.state(),
+        };
         let mut own: Vec<_> =
             state.workspaces.iter().filter(|(_, workspace)| workspace.kind == KIND).collect();
         own.sort_by_key(|(id, workspace)| (workspace.created_at, **id));
         let workspaces: Vec<_> = own.into_iter().map(|(id, workspace)| self.object(*id, workspace)).collect();
-        WorkspaceList { count: workspaces.len() as u64, workspaces }
+        Ok(WorkspaceList { count: workspaces.len() as u64, workspaces })
     }
 
-    pub(super) fn workspace_status(
+    pub(super) async fn workspace_status(
         &self,
         request: &WorkspaceStatusRequest,
     ) -> Result<WorkspaceObject, Failure> {
-        let workspace = self.find(&request.workspace_id, KIND)?;
-        self.workspace_object(workspace)
+        let Some(point) = request.at else {
+            return self.workspace_object(self.find(&request.workspace_id, KIND)?);
+        };
+        let state = self.state_at(point).await?;
+        let id = life::find_in(&state, &request.workspace_id, KIND)?;
+        let id = id.ok_or_else(|| {
+            let message = format_args!("no workspace {} existed then", request.workspace_id);
+            ApiError::new(ErrorCode::UnknownWorkspace, message)
+        })?;
+        let workspace = state.workspace(id).ok_or_else(|| gone(id, KIND))?;
+        Ok(self.object(id, workspace))
     }
 
     pub(super) async fn workspace_exec(

@@ -12,8 +12,8 @@ use crate::table::table;
 
 const HEADINGS: [&str; 6] = ["WORKSPACE ID", "STATE", "ENVIRONMENT", "MODE", "COMMANDS", "NAME"];
 
-pub(crate) fn execute(format: Format) -> Result<ExitCode, Failure> {
-    print(&Session::starting()?.call(WorkspaceListRequest {})?, format, list_text)
+pub(crate) fn execute(request: WorkspaceListRequest, format: Format) -> Result<ExitCode, Failure> {
+    print(&Session::starting()?.call(request)?, format, list_text)
 }
 
 fn list_text(list: &WorkspaceList) -> String {

@@ -20,7 +20,9 @@ pub(crate) fn execute(command: WorkspaceCommand) -> (Format, Result<ExitCode, Fa
     let format = |flag: JsonFlag| Format::from_flag(flag.json);
     match command {
         WorkspaceCommand::Create(args) => (format(args.format), create::execute(args)),
-        WorkspaceCommand::List(flag) => (format(flag), list::execute(format(flag))),
+        WorkspaceCommand::List(args) => {
+            (format(args.format), list::execute(args.request, format(args.format)))
+        }
         WorkspaceCommand::Status(args) => {
             (format(args.format), status::execute(args.request, format(args.format)))
         }
