@@ -26,9 +26,9 @@ Examples:
   pyro log verify
   pyro log verify --expect \"$(tail -n 1 /media/stick/pyro-heads)\"
 
-Reads everything: the hash chain of all events, the anchor of the log, the digests of the output files
-that the events name, and whether the events give the state that the daemon has, or the last checkpoint
-when none runs. A daemon may go on meanwhile; none is started.
+Reads everything: the hash chain of all events, the anchor of the log, the digests of the output
+files that the events name, and whether the events give the state that the daemon has, or the last
+checkpoint when none runs. A daemon may go on meanwhile; none is started.
 
 Whoever can write to the log can also write a new one with a chain of its own. Only a hash that was
 kept elsewhere shows that: --expect proves that nothing up to its event was changed.";
