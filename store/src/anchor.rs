@@ -1,13 +1,10 @@
 //! The head anchor: a lower bound of the log, kept outside the segments (`docs/log-format.md`, "Anchor").
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
 use pyro_core::Seq;
 
-use crate::files;
+use crate::disk::{self, DiskFile, LogDir};
 use crate::frame::array;
 use crate::shared::Head;
 
@@ -31,8 +28,8 @@ pub(crate) enum Anchored {
 }
 
 /// Reads the anchor of a log.
-pub(crate) fn read(dir: &Path) -> io::Result<Anchored> {
-    let bytes = match std::fs::read(dir.join(NAME)) {
+pub(crate) fn read(dir: &LogDir) -> io::Result<Anchored> {
+    let bytes = match dir.read(NAME) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Anchored::Unreadable),
         Err(error) => return Err(error),
@@ -46,24 +43,24 @@ pub(crate) fn read(dir: &Path) -> io::Result<Anchored> {
 /// The open anchor file.
 #[derive(Debug)]
 pub(crate) struct Anchor {
-    file: File,
+    file: Box<dyn DiskFile>,
     /// The slot that is written next; the other one holds the newest anchor.
     slot: usize,
 }
 
 impl Anchor {
     /// Makes or replaces the anchor, durable.
-    pub(crate) fn create(dir: &Path, head: Head) -> io::Result<Self> {
+    pub(crate) fn create(dir: &LogDir, head: Head) -> io::Result<Self> {
         let mut bytes = [0; SLOT_COUNT * SLOT_STRIDE];
         bytes[..SLOT_LEN].copy_from_slice(&to_bytes(head));
-        let file = files::publish(&dir.join(NAME), &bytes)?;
+        let file = dir.publish(&dir.path.join(NAME), &bytes)?;
         Ok(Self { file, slot: 1 })
     }
 
     /// Moves the anchor, unsynced: whatever reaches the disk is a lower bound.
     pub(crate) fn set(&mut self, head: Head) -> io::Result<()> {
         let offset = u64::try_from(self.slot * SLOT_STRIDE).map_err(io::Error::other)?;
-        self.file.write_all_at(&to_bytes(head), offset)?;
+        disk::write_all_at(self.file.as_ref(), &to_bytes(head), offset)?;
         self.slot = (self.slot + 1) % SLOT_COUNT;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Creating files and directories that only their owner can read, and making directory entries durable.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -25,32 +25,17 @@ pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Puts a file in place so that it exists complete and durable or not at all.
-pub(crate) fn publish(path: &Path, content: &[u8]) -> io::Result<File> {
-    let temporary = temporary(path);
-    let result = write_and_rename(&temporary, path, content);
-    if result.is_err() {
-        // Best effort: opening the log removes what is left.
-        drop(std::fs::remove_file(&temporary));
-    }
-    result
-}
-
-fn temporary(path: &Path) -> PathBuf {
+/// Returns the name under which a file is made before it is put in its place.
+pub(crate) fn temporary(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
     name.push(TEMPORARY);
     PathBuf::from(name)
 }
 
-fn write_and_rename(temporary: &Path, path: &Path, content: &[u8]) -> io::Result<File> {
-    let mut file = private().read(true).write(true).create(true).truncate(true).open(temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(temporary, path)?;
-    let parent = path.parent().ok_or_else(|| io::Error::other("a file has a directory"))?;
-    sync_dir(parent)?;
-    Ok(file)
+/// Returns a length in memory as one in a file.
+pub(crate) fn len_u64(len: usize) -> u64 {
+    u64::try_from(len).expect("memory is shorter than 2^64 bytes")
 }
 
 /// Tells whether an error means that there is no space left for the caller.

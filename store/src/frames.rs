@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pyro_core::Seq;
 
 use crate::corruption::Fault;
+use crate::disk::Disk;
 use crate::frame::Frame;
 use crate::index::Position;
 use crate::reader::ReadError;
@@ -15,6 +16,7 @@ use crate::shared::Shared;
 /// A position in the log that moves up to a fixed end. After an error it must not be used further.
 #[derive(Debug)]
 pub(crate) struct Frames {
+    disk: Arc<dyn Disk>,
     segments: Arc<[Segment]>,
     place: usize,
     scanner: Scanner,
@@ -32,14 +34,15 @@ impl Frames {
         let following = segments.partition_point(|segment| segment.first <= from);
         let place = following.saturating_sub(1);
         let segment = &segments[place];
+        let disk = Arc::clone(&shared.dir.disk);
         let hint = shared.index.position(from).ok().flatten();
         let hint = hint.filter(|position| position.segment == segment.first && position.seq <= from);
-        let hinted = hint.and_then(|position| seek_hint(segment, position, from));
+        let hinted = hint.and_then(|position| seek_hint(disk.as_ref(), segment, position, from));
         let scanner = match hinted {
             Some(scanner) => scanner,
-            None => seek(Scanner::open(segment)?, from, last)?,
+            None => seek(Scanner::open(disk.as_ref(), segment)?, from, last)?,
         };
-        Ok(Self { segments, place, scanner, last })
+        Ok(Self { disk, segments, place, scanner, last })
     }
 
     /// Returns the next record; `None` after the last one.
@@ -49,7 +52,7 @@ impl Frames {
         }
         let next = self.segments.get(self.place + 1);
         if let Some(next) = next.filter(|next| next.first == self.scanner.expected()) {
-            let scanner = Scanner::open(next)?;
+            let scanner = Scanner::open(self.disk.as_ref(), next)?;
             if self.scanner.previous().is_some_and(|hash| scanner.previous() != Some(hash)) {
                 return Err(next.corrupt(next.first, 0, Fault::Chain));
             }
@@ -66,8 +69,8 @@ impl Frames {
 }
 
 /// Uses a position from the index, which may be wrong: then the segment is read from its beginning.
-fn seek_hint(segment: &Segment, position: Position, from: Seq) -> Option<Scanner> {
-    let mut scanner = Scanner::open_at(segment, position.seq, position.offset).ok()?;
+fn seek_hint(disk: &dyn Disk, segment: &Segment, position: Position, from: Seq) -> Option<Scanner> {
+    let mut scanner = Scanner::open_at(disk, segment, position.seq, position.offset).ok()?;
     if !scanner.peek() {
         return None;
     }

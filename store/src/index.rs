@@ -13,6 +13,7 @@ use std::sync::{PoisonError, RwLock};
 
 use pyro_core::{RequestId, Seq, WorkspaceId};
 
+use crate::disk::LogDir;
 use crate::files;
 use crate::frame::array;
 use crate::shared::Head;
@@ -123,6 +124,11 @@ impl Index {
         remove(dir)?;
         let index = Self::try_open(dir).map_err(io::Error::other)?;
         Ok((index, true))
+    }
+
+    /// Returns the index of a log that has none: lookups read the segments.
+    pub(crate) fn none(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), trees: RwLock::new(None) }
     }
 
     /// Opens the index if there is one whose files can be what was written; `None` otherwise, and nothing is changed.
@@ -338,7 +344,7 @@ fn boot_id() -> Vec<u8> {
 
 /// Writes the state, durable: it must not say more than what is on the disk.
 fn mark(dir: &Path, state: &[u8]) -> io::Result<()> {
-    files::publish(&dir.join(STATE_NAME), state).map(drop)
+    LogDir::of_host(dir).publish(&dir.join(STATE_NAME), state).map(drop)
 }
 
 /// sled never syncs its files itself.

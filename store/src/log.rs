@@ -12,6 +12,7 @@ use crate::anchor::Anchor;
 use crate::checkpoint::Checkpoints;
 use crate::codec::{self, CodecError};
 use crate::corruption::Corruption;
+use crate::disk::{Disk, DiskFile, LogDir};
 use crate::files;
 use crate::frame::{self, PAYLOAD_LEN_MAX};
 use crate::index::Index;
@@ -152,10 +153,12 @@ pub struct EventLog {
 struct Open {
     queue: Option<SyncSender<Submission>>,
     writer: Option<JoinHandle<()>>,
+    /// `None` without an index.
     indexer: Option<Indexer>,
     shared: Arc<Shared>,
     recovered: Recovered,
-    _lock: Lock,
+    /// `None` on a disk that is not the host's.
+    lock: Option<Lock>,
 }
 
 impl EventLog {
@@ -168,50 +171,40 @@ impl EventLog {
     /// [`OpenError::Locked`] at once when another process has it open, [`OpenError::Corrupt`] when a record that was
     /// durable is damaged or missing as far as this shows without reading all segments.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
-        let dir = dir.as_ref();
-        files::create_dir(dir).map_err(|source| OpenError::io(dir, source))?;
-        let lock = Lock::take(dir).map_err(|error| match error {
+        let dir = LogDir::of_host(dir.as_ref());
+        let io = |source| OpenError::io(&dir.path, source);
+        dir.disk.create_dir(&dir.path).map_err(io)?;
+        let lock = Lock::take(&dir.path).map_err(|error| match error {
             LockError::Held { pid } => OpenError::Locked { pid },
-            LockError::Io(source) => OpenError::io(dir, source),
+            LockError::Io(source) => io(source),
         })?;
-        recovery::remove_temporary(dir).map_err(|source| OpenError::io(dir, source))?;
-        let end = match recovery::find_end(dir)? {
-            Some(end) => end,
-            None => begin(dir).map_err(|source| OpenError::io(dir, source))?,
-        };
-        let (file, segment, anchor) = settle(dir, &end).map_err(|source| OpenError::io(dir, source))?;
-        let head = end.head;
-        let (index, index_is_new) =
-            Index::open(dir, |seq| recovered_hash(&end, seq)).map_err(|source| OpenError::io(dir, source))?;
-        let torn_len = end.torn_len;
-        let committed = Committed { head, segments: end.segments.into() };
-        let shared = Arc::new(Shared::new(dir.to_owned(), index, committed));
-        indexer::catch_up(&shared)?;
-        let writer = Writer {
-            shared: Arc::clone(&shared),
-            anchor,
-            segment,
-            file,
-            len: end.valid_len,
-            head,
-            segment_len_max: options.segment_len_max,
-            poison: None,
-        };
-        let (queue, submissions) = mpsc::sync_channel(QUEUE_LEN);
-        let indexer = Indexer::spawn(&shared).map_err(|source| OpenError::io(dir, source))?;
-        let writer = std::thread::Builder::new()
-            .name("log-writer".to_owned())
-            .spawn(move || writer.run(&submissions))
-            .map_err(|source| OpenError::io(dir, source))?;
-        let recovered = Recovered { torn_len, index_rebuilt: index_is_new && head.seq > Seq::ZERO };
-        let open = Open {
-            queue: Some(queue),
-            writer: Some(writer),
-            indexer: Some(indexer),
-            shared,
-            recovered,
-            _lock: lock,
-        };
+        let ready = Ready::make(&dir)?;
+        let (index, is_new) =
+            Index::open(&dir.path, |seq| ready.hash_at(dir.disk.as_ref(), seq)).map_err(io)?;
+        let index_rebuilt = is_new && ready.end.head.seq > Seq::ZERO;
+        let mut open = Open::start(dir.clone(), ready, index, options)?;
+        open.recovered.index_rebuilt = index_rebuilt;
+        open.lock = Some(lock);
+        indexer::catch_up(&open.shared)?;
+        open.indexer = Some(Indexer::spawn(&open.shared).map_err(io)?);
+        Ok(Self { open: Arc::new(open) })
+    }
+
+    /// Opens the log in a directory of a disk that is not the host's, or begins one there: for tests of what is built on
+    /// the log.
+    ///
+    /// There is no index, whose files are the host's: lookups read the segments, and there are no checkpoints. There is no
+    /// lock either: who opens a log twice at a time damages it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, dir: impl AsRef<Path>, options: Options) -> Result<Self, OpenError> {
+        let dir = LogDir { disk, path: dir.as_ref().to_owned() };
+        dir.disk.create_dir(&dir.path).map_err(|source| OpenError::io(&dir.path, source))?;
+        let ready = Ready::make(&dir)?;
+        let open = Open::start(dir.clone(), ready, Index::none(&dir.path), options)?;
+        open.shared.indexer_ended();
         Ok(Self { open: Arc::new(open) })
     }
 
@@ -267,6 +260,33 @@ impl EventLog {
     }
 }
 
+impl Open {
+    fn start(dir: LogDir, ready: Ready, index: Index, options: Options) -> Result<Self, OpenError> {
+        let Ready { end, file, segment, anchor } = ready;
+        let recovered = Recovered { torn_len: end.torn_len, index_rebuilt: false };
+        let committed = Committed { head: end.head, segments: end.segments.into() };
+        let path = dir.path.clone();
+        let shared = Arc::new(Shared::new(dir, index, committed));
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            anchor,
+            segment,
+            file,
+            len: end.valid_len,
+            head: end.head,
+            segment_len_max: options.segment_len_max,
+            poison: None,
+        };
+        let (queue, submissions) = mpsc::sync_channel(QUEUE_LEN);
+        let writer = std::thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn(move || writer.run(&submissions))
+            .map_err(|source| OpenError::io(&path, source))?;
+        let (queue, writer) = (Some(queue), Some(writer));
+        Ok(Self { queue, writer, indexer: None, shared, recovered, lock: None })
+    }
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
         // The writer ends when the queue is empty and closed.
@@ -282,43 +302,65 @@ impl Drop for Open {
     }
 }
 
+/// A log whose end is known, whole and durable.
+struct Ready {
+    end: End,
+    /// The last segment.
+    segment: Segment,
+    file: Box<dyn DiskFile>,
+    anchor: Anchor,
+}
+
+impl Ready {
+    fn make(dir: &LogDir) -> Result<Self, OpenError> {
+        let io = |source| OpenError::io(&dir.path, source);
+        recovery::remove_temporary(dir).map_err(io)?;
+        let end = match recovery::find_end(dir)? {
+            Some(end) => end,
+            None => begin(dir).map_err(io)?,
+        };
+        Self::settle(dir, end).map_err(io)
+    }
+
+    /// Cuts the torn tail and makes durable what will be shown.
+    fn settle(dir: &LogDir, end: End) -> io::Result<Self> {
+        let segment = end.segments.last().expect("a log has a segment").clone();
+        let file = dir.disk.open_for_writing(&segment.path)?;
+        if end.torn_len > 0 {
+            file.set_len(end.valid_len)?;
+        }
+        file.sync_all()?;
+        dir.sync()?;
+        let anchor = Anchor::create(dir, end.head)?;
+        Ok(Self { end, segment, file, anchor })
+    }
+
+    /// Gives the hash of a record, so that an index of another log is recognised.
+    fn hash_at(&self, disk: &dyn Disk, seq: Seq) -> Option<[u8; 32]> {
+        if seq > self.end.head.seq {
+            None
+        } else if seq == self.end.head.seq {
+            Some(self.end.head.hash)
+        } else {
+            recovery::hash_at(disk, &self.end.segments, seq).ok()
+        }
+    }
+}
+
 /// Makes an empty log, except for its anchor: without records there is nothing to guard yet.
-fn begin(dir: &Path) -> io::Result<End> {
-    let segment = Segment::new(dir, Seq::ZERO.next());
-    segment.create(&Header {
+fn begin(dir: &LogDir) -> io::Result<End> {
+    let segment = Segment::new(&dir.path, Seq::ZERO.next());
+    let header = Header {
         first: segment.first,
         previous_first: Seq::ZERO,
         previous_len: 0,
         previous_hash: frame::GENESIS,
-    })?;
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        files::sync_dir(parent)?;
+    };
+    drop(segment.create(dir, &header)?);
+    if let Some(parent) = dir.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        dir.disk.sync_dir(parent)?;
     }
     Ok(End { head: Head::EMPTY, segments: vec![segment], valid_len: FIRST_RECORD, torn_len: 0 })
-}
-
-/// Cuts the torn tail and makes durable what will be shown.
-fn settle(dir: &Path, end: &End) -> io::Result<(std::fs::File, Segment, Anchor)> {
-    let segment = end.segments.last().expect("a log has a segment").clone();
-    let file = files::private().read(true).write(true).open(&segment.path)?;
-    if end.torn_len > 0 {
-        file.set_len(end.valid_len)?;
-    }
-    file.sync_all()?;
-    files::sync_dir(dir)?;
-    let anchor = Anchor::create(dir, end.head)?;
-    Ok((file, segment, anchor))
-}
-
-/// Gives the hash of a record, so that an index of another log is recognised.
-fn recovered_hash(end: &End, seq: Seq) -> Option<[u8; 32]> {
-    if seq > end.head.seq {
-        None
-    } else if seq == end.head.seq {
-        Some(end.head.hash)
-    } else {
-        recovery::hash_at(&end.segments, seq).ok()
-    }
 }
 
 fn encode(drafts: &[Draft]) -> Result<Vec<u8>, AppendError> {

@@ -1,12 +1,12 @@
 //! Finds the end of a log and checks it against the anchor (`docs/log-format.md`, "Opening").
 
 use std::io;
-use std::path::Path;
 
 use pyro_core::Seq;
 
 use crate::anchor::{self, Anchored};
 use crate::corruption::{Corruption, Fault};
+use crate::disk::{Disk, LogDir};
 use crate::reader::ReadError;
 use crate::scanner::Scanner;
 use crate::segment::{self, FIRST_RECORD, Segment};
@@ -35,8 +35,8 @@ pub(crate) struct Scanned {
 }
 
 /// Finds the end of a log without changing it; `None` when there is no log yet.
-pub(crate) fn find_end(dir: &Path) -> Result<Option<End>, ReadError> {
-    let io = |source| ReadError::Io { path: dir.to_owned(), source };
+pub(crate) fn find_end(dir: &LogDir) -> Result<Option<End>, ReadError> {
+    let io = |source| ReadError::Io { path: dir.path.clone(), source };
     // The anchor first: another process may be appending, and the log must not be older than its anchor.
     let anchored = anchor::read(dir).map_err(io)?;
     let segments = segment::list(dir).map_err(io)?;
@@ -48,30 +48,35 @@ pub(crate) fn find_end(dir: &Path) -> Result<Option<End>, ReadError> {
             Anchored::At(_) | Anchored::Unreadable => Ok(None),
         };
     };
-    segment::check_links(&segments)?;
+    segment::check_links(dir.disk.as_ref(), &segments)?;
     let mut anchored_hash = None;
-    let scanned = scan(last, |frame| {
+    let scanned = scan(dir.disk.as_ref(), last, |frame| {
         if matches!(anchored, Anchored::At(anchor) if anchor.seq == frame.seq) {
             anchored_hash = Some(frame.hash);
         }
         Ok(())
     })?;
     match anchored {
-        Anchored::At(anchor) => check_anchor(&segments, &scanned, anchor, anchored_hash)?,
+        Anchored::At(anchor) => check_anchor(dir.disk.as_ref(), &segments, &scanned, anchor, anchored_hash)?,
         Anchored::Unreadable if scanned.head == Head::EMPTY => {}
         Anchored::Unreadable => return Err(ReadError::Corrupt(Corruption::NoAnchor)),
     }
-    let len = std::fs::metadata(&last.path).map_err(|source| last.io(source))?.len();
+    let len = last_len(dir, last).map_err(|source| last.io(source))?;
     let torn_len = len.saturating_sub(scanned.valid_len);
     Ok(Some(End { head: scanned.head, valid_len: scanned.valid_len, torn_len, segments }))
 }
 
+fn last_len(dir: &LogDir, last: &Segment) -> io::Result<u64> {
+    dir.disk.open(&last.path)?.len_bytes()
+}
+
 /// Reads a segment up to its end or its first fault and shows each valid record.
 pub(crate) fn scan(
+    disk: &dyn Disk,
     segment: &Segment,
     mut visit: impl FnMut(&crate::frame::Frame<'_>) -> Result<(), Fault>,
 ) -> Result<Scanned, ReadError> {
-    let mut scanner = Scanner::open(segment)?;
+    let mut scanner = Scanner::open(disk, segment)?;
     let before = Seq(segment.first.0.saturating_sub(1));
     let hash = scanner.previous().expect("a scanner at the first record knows the hash before");
     let mut scanned = Scanned { head: Head::new(before, hash), valid_len: FIRST_RECORD, damage: None };
@@ -108,6 +113,7 @@ fn corruption(error: ReadError) -> Result<Corruption, ReadError> {
 }
 
 fn check_anchor(
+    disk: &dyn Disk,
     segments: &[Segment],
     scanned: &Scanned,
     anchor: Head,
@@ -119,7 +125,7 @@ fn check_anchor(
     }
     let hash = match anchored_hash {
         Some(hash) => hash,
-        None => hash_at(segments, anchor.seq)?,
+        None => hash_at(disk, segments, anchor.seq)?,
     };
     if hash == anchor.hash {
         Ok(())
@@ -129,10 +135,10 @@ fn check_anchor(
 }
 
 /// Reads the hash of a record that stands in the segments, before their last one or right at its beginning.
-pub(crate) fn hash_at(segments: &[Segment], seq: Seq) -> Result<[u8; 32], ReadError> {
+pub(crate) fn hash_at(disk: &dyn Disk, segments: &[Segment], seq: Seq) -> Result<[u8; 32], ReadError> {
     let following = segments.partition_point(|segment| segment.first <= seq.next());
     let segment = &segments[following.saturating_sub(1)];
-    let mut scanner = Scanner::open(segment)?;
+    let mut scanner = Scanner::open(disk, segment)?;
     while scanner.expected() <= seq {
         if scanner.next()?.is_none() {
             return Err(segment.corrupt(scanner.expected(), scanner.offset(), Fault::Link));
@@ -142,11 +148,10 @@ pub(crate) fn hash_at(segments: &[Segment], seq: Seq) -> Result<[u8; 32], ReadEr
 }
 
 /// Removes what an interrupted process left under a temporary name.
-pub(crate) fn remove_temporary(dir: &Path) -> io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
+pub(crate) fn remove_temporary(dir: &LogDir) -> io::Result<()> {
+    for path in dir.disk.list(&dir.path)? {
         if path.extension().is_some_and(|extension| extension == crate::files::TEMPORARY) {
-            std::fs::remove_file(path)?;
+            dir.disk.remove_file(&path)?;
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use pyro_core::Seq;
 
 use crate::anchor::Anchor;
 use crate::corruption::{Corruption, Fault};
+use crate::disk::{HostDisk, LogDir};
 use crate::files;
 use crate::index;
 use crate::lock::{Lock, LockError};
@@ -91,13 +92,14 @@ pub fn repair_at(dir: impl AsRef<Path>, at: Seq) -> Result<Repaired, RepairError
 }
 
 fn repair_before(dir: &Path, at: Option<Seq>) -> Result<Repaired, RepairError> {
+    let log_dir = LogDir::of_host(dir);
     let io = |source| RepairError::Io { path: dir.to_owned(), source };
     let lock = Lock::take(dir).map_err(|error| match error {
         LockError::Held { pid } => RepairError::Locked { pid },
         LockError::Io(source) => io(source),
     })?;
-    recovery::remove_temporary(dir).map_err(io)?;
-    let mut survey = Survey::take(dir, &mut drop)?;
+    recovery::remove_temporary(&log_dir).map_err(io)?;
+    let mut survey = Survey::take(&log_dir, &mut drop)?;
     let (reached, head) = (survey.reached, survey.head);
     let Some(damage) = survey.damage.clone() else {
         return Ok(Repaired { head, reached, damage: None, backup: None });
@@ -124,7 +126,7 @@ fn shorten(survey: &mut Survey, at: Seq) -> Result<(), VerifyError> {
     let segments = survey.segments.iter().take(survey.place + 1).enumerate();
     let (mut head, mut place, mut valid_len) = (Head::EMPTY, 0, FIRST_RECORD);
     for (number, segment) in segments.take_while(|(_, segment)| segment.first < at) {
-        let scanned = recovery::scan(segment, |frame| {
+        let scanned = recovery::scan(&HostDisk, segment, |frame| {
             if frame.last_of_batch && frame.seq < at {
                 (head, place, valid_len) = (Head::new(frame.seq, frame.hash), number, frame.end);
             }
@@ -166,7 +168,7 @@ fn cut(dir: &Path, survey: &Survey) -> io::Result<PathBuf> {
     }
     files::sync_dir(&backup)?;
     files::sync_dir(dir)?;
-    Anchor::create(dir, survey.head)?;
+    Anchor::create(&LogDir::of_host(dir), survey.head)?;
     Ok(backup)
 }
 

@@ -1,12 +1,12 @@
 //! Reads the records of one segment in order, checking each.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 
 use pyro_core::Seq;
 
 use crate::corruption::Fault;
+use crate::disk::{Disk, DiskFile};
+use crate::files;
 use crate::frame::{self, Frame, HEAD_LEN, Hash};
 use crate::reader::ReadError;
 use crate::segment::{FIRST_RECORD, Segment};
@@ -18,7 +18,7 @@ const CHUNK_LEN: usize = 128 << 10;
 #[derive(Debug)]
 pub(crate) struct Scanner {
     segment: Segment,
-    file: File,
+    file: Box<dyn DiskFile>,
     /// Bytes of the file from `offset` on are in `buffer[start..end]`.
     buffer: Vec<u8>,
     start: usize,
@@ -30,8 +30,8 @@ pub(crate) struct Scanner {
 
 impl Scanner {
     /// Begins at the first record.
-    pub(crate) fn open(segment: &Segment) -> Result<Self, ReadError> {
-        let (file, header) = segment.open()?;
+    pub(crate) fn open(disk: &dyn Disk, segment: &Segment) -> Result<Self, ReadError> {
+        let (file, header) = segment.open(disk)?;
         Ok(Self {
             segment: segment.clone(),
             file,
@@ -45,8 +45,13 @@ impl Scanner {
     }
 
     /// Begins at a record whose place is known. Its link to the record before is not checked.
-    pub(crate) fn open_at(segment: &Segment, seq: Seq, offset: u64) -> Result<Self, ReadError> {
-        let mut scanner = Self::open(segment)?;
+    pub(crate) fn open_at(
+        disk: &dyn Disk,
+        segment: &Segment,
+        seq: Seq,
+        offset: u64,
+    ) -> Result<Self, ReadError> {
+        let mut scanner = Self::open(disk, segment)?;
         if offset > FIRST_RECORD {
             scanner.offset = offset;
             scanner.expected = seq;
@@ -130,7 +135,7 @@ impl Scanner {
             self.buffer.resize(room, 0);
         }
         while self.end < needed {
-            let held = u64::try_from(self.end).expect("a buffer is shorter than 2^64");
+            let held = files::len_u64(self.end);
             match self.file.read_at(&mut self.buffer[self.end..], self.offset + held) {
                 Ok(0) => break,
                 Ok(count) => self.end += count,

@@ -1,14 +1,12 @@
 //! Segment files: names and headers (`docs/log-format.md`, "Segment").
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use pyro_core::Seq;
 
 use crate::corruption::{Corruption, Fault};
-use crate::files;
+use crate::disk::{self, Disk, DiskFile, LogDir};
 use crate::frame::{Hash, array};
 use crate::reader::ReadError;
 
@@ -38,15 +36,15 @@ impl Segment {
     }
 
     /// Makes the file, complete with header and durable.
-    pub(crate) fn create(&self, header: &Header) -> io::Result<File> {
-        files::publish(&self.path, &header.to_bytes())
+    pub(crate) fn create(&self, dir: &LogDir, header: &Header) -> io::Result<Box<dyn DiskFile>> {
+        dir.publish(&self.path, &header.to_bytes())
     }
 
     /// Opens the file and checks its header.
-    pub(crate) fn open(&self) -> Result<(File, Header), ReadError> {
-        let file = File::open(&self.path).map_err(|source| self.io(source))?;
+    pub(crate) fn open(&self, disk: &dyn Disk) -> Result<(Box<dyn DiskFile>, Header), ReadError> {
+        let file = disk.open(&self.path).map_err(|source| self.io(source))?;
         let mut bytes = [0; HEADER_LEN];
-        match file.read_exact_at(&mut bytes, 0) {
+        match disk::read_exact_at(file.as_ref(), &mut bytes, 0) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return Err(self.corrupt(self.first, 0, Fault::Header));
@@ -114,14 +112,10 @@ impl Header {
 }
 
 /// Lists the segments of a log in order. Files with other names are not segments.
-pub(crate) fn list(dir: &Path) -> io::Result<Vec<Segment>> {
-    let mut segments = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        if let Some(first) = first_of(&path) {
-            segments.push(Segment { first, path });
-        }
-    }
+pub(crate) fn list(dir: &LogDir) -> io::Result<Vec<Segment>> {
+    let paths = dir.disk.list(&dir.path)?.into_iter();
+    let mut segments: Vec<_> =
+        paths.filter_map(|path| first_of(&path).map(|first| Segment { first, path })).collect();
     segments.sort_by_key(|segment| segment.first);
     Ok(segments)
 }
@@ -136,11 +130,11 @@ fn first_of(path: &Path) -> Option<Seq> {
 }
 
 /// Checks that each segment continues the one before, by headers and file lengths alone.
-pub(crate) fn check_links(segments: &[Segment]) -> Result<(), ReadError> {
+pub(crate) fn check_links(disk: &dyn Disk, segments: &[Segment]) -> Result<(), ReadError> {
     let mut previous: Option<(&Segment, u64)> = None;
     for segment in segments {
-        let (file, header) = segment.open()?;
-        let len = file.metadata().map_err(|source| segment.io(source))?.len();
+        let (file, header) = segment.open(disk)?;
+        let len = file.len_bytes().map_err(|source| segment.io(source))?;
         let (first, expected_first, expected_len) = match previous {
             None => (Seq::ZERO.next(), Seq::ZERO, 0),
             Some((before, len)) => (segment.first, before.first, len),
@@ -151,7 +145,7 @@ pub(crate) fn check_links(segments: &[Segment]) -> Result<(), ReadError> {
         }
         if let (Some((before, _)), true) = (previous, header.previous_len != expected_len) {
             // Which record is the first bad one shows when the segment is read.
-            return Err(first_fault(before, segment.first, expected_len)?);
+            return Err(first_fault(disk, before, segment.first, expected_len)?);
         }
         previous = Some((segment, len));
     }
@@ -159,8 +153,8 @@ pub(crate) fn check_links(segments: &[Segment]) -> Result<(), ReadError> {
 }
 
 /// Finds the place where a segment with the wrong length goes wrong.
-fn first_fault(segment: &Segment, next: Seq, len: u64) -> Result<ReadError, ReadError> {
-    let mut scanner = crate::scanner::Scanner::open(segment)?;
+fn first_fault(disk: &dyn Disk, segment: &Segment, next: Seq, len: u64) -> Result<ReadError, ReadError> {
+    let mut scanner = crate::scanner::Scanner::open(disk, segment)?;
     while let Some(frame) = scanner.next()? {
         if frame.seq >= next {
             return Ok(segment.corrupt(frame.seq, frame.offset, Fault::Link));

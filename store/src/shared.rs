@@ -1,11 +1,11 @@
 //! What the writer, the indexer and all readers of one open log share.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use pyro_core::{RequestId, Seq};
 
+use crate::disk::LogDir;
 use crate::frame::{GENESIS, Hash};
 use crate::index::Index;
 use crate::segment::Segment;
@@ -40,7 +40,7 @@ pub(crate) struct Committed {
 
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) dir: PathBuf,
+    pub(crate) dir: LogDir,
     pub(crate) index: Index,
     committed: RwLock<Committed>,
     recent: Mutex<Recent>,
@@ -66,7 +66,7 @@ struct Recent {
 }
 
 impl Shared {
-    pub(crate) fn new(dir: PathBuf, index: Index, committed: Committed) -> Self {
+    pub(crate) fn new(dir: LogDir, index: Index, committed: Committed) -> Self {
         Self {
             dir,
             index,

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pyro_core::Seq;
 
 use crate::anchor::{self, Anchored};
 use crate::corruption::{Corruption, Fault};
+use crate::disk::{Disk, LogDir};
 use crate::reader::ReadError;
 use crate::record::Record;
 use crate::recovery::{self, Scanned};
@@ -47,6 +49,16 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Report, VerifyError> {
     verify_records(dir, drop)
 }
 
+/// Does the same as [`verify`] for a log on another disk than the host's.
+///
+/// # Errors
+///
+/// [`VerifyError`] when something cannot be read.
+pub fn verify_on(disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Report, VerifyError> {
+    let dir = LogDir { disk, path: dir.as_ref().to_owned() };
+    Survey::take(&dir, &mut drop).map(Survey::into_report)
+}
+
 /// Does the same as [`verify`], and shows every record of a complete batch, in order, up to the first damage.
 ///
 /// Whether the anchor agrees with the records that were shown, the report tells at the end.
@@ -55,13 +67,7 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<Report, VerifyError> {
 ///
 /// [`VerifyError`] when something cannot be read.
 pub fn verify_records(dir: impl AsRef<Path>, mut visit: impl FnMut(Record)) -> Result<Report, VerifyError> {
-    let survey = Survey::take(dir.as_ref(), &mut visit)?;
-    Ok(Report {
-        head: survey.head,
-        segment_count: survey.segments.len(),
-        torn_len: survey.torn_len,
-        damage: survey.damage,
-    })
+    Survey::take(&LogDir::of_host(dir.as_ref()), &mut visit).map(Survey::into_report)
 }
 
 /// Everything that is known about a log after reading it.
@@ -82,8 +88,8 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// Reads everything and shows the records of complete batches.
-    pub(crate) fn take(dir: &Path, visit: &mut dyn FnMut(Record)) -> Result<Self, VerifyError> {
-        let io = |source| VerifyError { path: dir.to_owned(), source };
+    pub(crate) fn take(dir: &LogDir, visit: &mut dyn FnMut(Record)) -> Result<Self, VerifyError> {
+        let io = |source| VerifyError { path: dir.path.clone(), source };
         // The anchor first: another process may be appending, and the log must not be older than its anchor.
         let anchored = anchor::read(dir).map_err(io)?;
         let segments = segment::list(dir).map_err(io)?;
@@ -97,8 +103,8 @@ impl Survey {
             damage: None,
         };
         let mut anchored_hash = matches!(anchored, Anchored::At(Head::EMPTY)).then_some(Head::EMPTY.hash);
-        survey.read_segments(anchored, &mut anchored_hash, visit)?;
-        survey.check_anchor(anchored, anchored_hash);
+        survey.read_segments(dir.disk.as_ref(), anchored, &mut anchored_hash, visit)?;
+        survey.check_anchor(dir.disk.as_ref(), anchored, anchored_hash);
         let anchor = match anchored {
             Anchored::At(anchor) => anchor.seq,
             Anchored::Unreadable => Seq::ZERO,
@@ -109,8 +115,14 @@ impl Survey {
         Ok(survey)
     }
 
+    fn into_report(self) -> Report {
+        let Self { head, segments, torn_len, damage, .. } = self;
+        Report { head, segment_count: segments.len(), torn_len, damage }
+    }
+
     fn read_segments(
         &mut self,
+        disk: &dyn Disk,
         anchored: Anchored,
         anchored_hash: &mut Option<[u8; 32]>,
         visit: &mut dyn FnMut(Record),
@@ -119,11 +131,11 @@ impl Survey {
         for place in 0..self.segments.len() {
             let segment = &self.segments[place];
             let before = place.checked_sub(1).map(|before| &self.segments[before]);
-            if let Some(damage) = link_damage(segment, before, self.head, self.valid_len)? {
+            if let Some(damage) = link_damage(disk, segment, before, self.head, self.valid_len)? {
                 self.damage = Some(damage);
                 return Ok(());
             }
-            let scanned = split(recovery::scan(segment, |frame| {
+            let scanned = split(recovery::scan(disk, segment, |frame| {
                 if matches!(anchored, Anchored::At(anchor) if anchor.seq == frame.seq) {
                     *anchored_hash = Some(frame.hash);
                 }
@@ -149,7 +161,7 @@ impl Survey {
         Ok(())
     }
 
-    fn check_anchor(&mut self, anchored: Anchored, anchored_hash: Option<[u8; 32]>) {
+    fn check_anchor(&mut self, disk: &dyn Disk, anchored: Anchored, anchored_hash: Option<[u8; 32]>) {
         match anchored {
             Anchored::At(anchor) if anchor.seq > self.head.seq => {
                 let shortened = Corruption::Shortened { anchor: anchor.seq, head: self.head.seq };
@@ -170,7 +182,7 @@ impl Survey {
         if let (true, Some(Corruption::Record { segment, fault, .. })) = (in_last, &self.damage)
             && is_torn(*fault)
         {
-            let len = std::fs::metadata(segment).map_or(self.valid_len, |metadata| metadata.len());
+            let len = disk.open(segment).and_then(|file| file.len_bytes()).unwrap_or(self.valid_len);
             self.torn_len = len.saturating_sub(self.valid_len);
             self.damage = None;
         }
@@ -193,12 +205,13 @@ const fn is_torn(fault: Fault) -> bool {
 
 /// Checks that a segment continues the one before.
 fn link_damage(
+    disk: &dyn Disk,
     segment: &Segment,
     before: Option<&Segment>,
     head: Head,
     valid_len: u64,
 ) -> Result<Option<Corruption>, VerifyError> {
-    let header = match split(segment.open())? {
+    let header = match split(segment.open(disk))? {
         Ok((_, header)) => header,
         Err(damage) => return Ok(Some(damage)),
     };

@@ -4,15 +4,14 @@
 //! queue -> drain -> seal -> write -> fdatasync -> publish to readers -> anchor -> answer the callers
 //! ```
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use pyro_core::{RequestId, Seq};
 
 use crate::anchor::Anchor;
+use crate::disk::{self, DiskFile};
 use crate::files;
 use crate::frame;
 use crate::log::AppendError;
@@ -40,7 +39,7 @@ pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) anchor: Anchor,
     pub(crate) segment: Segment,
-    pub(crate) file: File,
+    pub(crate) file: Box<dyn DiskFile>,
     /// Length of the segment, in bytes; what may stand after it is not part of the log.
     pub(crate) len: u64,
     pub(crate) head: Head,
@@ -106,7 +105,7 @@ impl Writer {
 
     /// Writes and syncs; on failure the segment is brought back to its last good length.
     fn write(&mut self, bytes: &[u8]) -> Result<(), AppendError> {
-        if let Err(error) = self.file.write_all_at(bytes, self.len) {
+        if let Err(error) = disk::write_all_at(self.file.as_ref(), bytes, self.len) {
             let truncated = self.file.set_len(self.len);
             return Err(match truncated {
                 Ok(()) => self.refuse(error),
@@ -119,7 +118,7 @@ impl Writer {
             drop(self.file.set_len(self.len));
             return Err(self.poison(error));
         }
-        self.len += u64::try_from(bytes.len()).expect("a group is shorter than 2^64");
+        self.len += files::len_u64(bytes.len());
         Ok(())
     }
 
@@ -127,13 +126,16 @@ impl Writer {
     fn roll(&mut self) -> io::Result<()> {
         // With the anchor durable, it can never be older than the last segment.
         self.anchor.sync()?;
-        let segment = Segment::new(&self.shared.dir, self.head.seq.next());
-        let file = segment.create(&Header {
-            first: segment.first,
-            previous_first: self.segment.first,
-            previous_len: self.len,
-            previous_hash: self.head.hash,
-        })?;
+        let segment = Segment::new(&self.shared.dir.path, self.head.seq.next());
+        let file = segment.create(
+            &self.shared.dir,
+            &Header {
+                first: segment.first,
+                previous_first: self.segment.first,
+                previous_len: self.len,
+                previous_hash: self.head.hash,
+            },
+        )?;
         self.shared.add_segment(segment.clone());
         self.file = file;
         self.segment = segment;
