@@ -80,7 +80,7 @@ pub(crate) enum Command {
     /// Runs `git --version` in a VM of debian:12 and prints the result as JSON
     Demo(DemoArgs),
     /// Tells whether and how this host can run guests, and what to install
-    Doctor(DoctorArgs),
+    Doctor(WithFormat<DoctorRequest>),
     /// Shows, checks and exports the event log
     Log(LogArgs),
     /// Runs, shows and ends the daemon that owns the log and the guests
@@ -97,10 +97,10 @@ pub(crate) enum EnvCommand {
     List(JsonFlag),
     /// Installs an environment, or repairs its installation; takes a few minutes
     #[command(after_help = "Example:\n  pyro env pull debian:12")]
-    Pull(EnvPullArgs),
+    Pull(WithFormat<EnvPullRequest>),
     /// Shows everything about one environment
     #[command(after_help = "Example:\n  pyro env inspect debian:12 --json")]
-    Inspect(EnvInspectArgs),
+    Inspect(WithFormat<EnvInspectRequest>),
     /// Removes damaged, outdated and unfinished installations; valid ones stay
     Prune(JsonFlag),
 }
@@ -122,6 +122,15 @@ pub(crate) struct JsonFlag {
     pub(crate) json: bool,
 }
 
+/// A request whose fields are all of its flags, and how its result is printed.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct WithFormat<R: Args> {
+    #[command(flatten)]
+    pub(crate) request: R,
+    #[command(flatten)]
+    pub(crate) format: JsonFlag,
+}
+
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
@@ -141,30 +150,6 @@ pub(crate) struct DemoArgs {
     /// Give the guest outbound network access and make an HTTP request
     #[arg(long)]
     pub(crate) network: bool,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct DoctorArgs {
-    #[command(flatten)]
-    pub(crate) request: DoctorRequest,
-    #[command(flatten)]
-    pub(crate) format: JsonFlag,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct EnvPullArgs {
-    #[command(flatten)]
-    pub(crate) request: EnvPullRequest,
-    #[command(flatten)]
-    pub(crate) format: JsonFlag,
-}
-
-#[derive(Clone, Debug, Args)]
-pub(crate) struct EnvInspectArgs {
-    #[command(flatten)]
-    pub(crate) request: EnvInspectRequest,
-    #[command(flatten)]
-    pub(crate) format: JsonFlag,
 }
 
 #[derive(Clone, Copy, Debug, Args)]

@@ -4,4 +4,4 @@
 
 mod pyro;
 
-pub use pyro::{Output, Pyro, dist, environments, finish};
+pub use pyro::{Output, Pyro, QEMU, SANDBOX, dist, environments, finish, signal};

@@ -6,8 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+
+/// A configuration in which guests are host sandboxes, for those who opt in.
+pub const SANDBOX: &str = "backend = \"host_sandbox\"\n";
+/// A configuration in which guests are VMs, wherever the tests run.
+pub const QEMU: &str = "backend = \"qemu\"\naccelerator = \"tcg\"\n";
 
 /// Longest time that one command of a test may take, on a loaded machine without KVM.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(180);
@@ -109,6 +115,33 @@ impl Pyro {
     pub fn config(self, text: &str) -> Self {
         std::fs::write(self.home().join("config.toml"), text).expect("the home can be written");
         self
+    }
+
+    /// Makes a new home with one workspace in the host sandbox, and returns its id as well.
+    ///
+    /// # Panics
+    ///
+    /// When the workspace cannot be created.
+    #[must_use]
+    #[track_caller]
+    pub fn with_sandbox() -> (Self, String) {
+        let pyro = Self::new().config(SANDBOX);
+        let id = pyro.create(&["--allow-host-compat"]);
+        (pyro, id)
+    }
+
+    /// Creates a workspace and returns its id.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be created.
+    #[must_use]
+    #[track_caller]
+    pub fn create(&self, options: &[&str]) -> String {
+        let arguments = ["workspace", "create", "debian:12", "--id-only", "--mem-mib", "512"];
+        let output = self.run(&[&arguments, options].concat());
+        assert_eq!(output.code, Some(0), "{}", output.err());
+        output.out().trim_end().to_owned()
     }
 
     /// Returns the home.
@@ -226,11 +259,22 @@ impl Drop for Pyro {
     fn drop(&mut self) {
         let _stopped = self.command(&["daemon", "stop"]).output();
         for (pid, _) in self.processes() {
-            let Some(pid) = rustix::process::Pid::from_raw(pid) else { continue };
+            let Some(pid) = Pid::from_raw(pid) else { continue };
             // It may have ended by itself meanwhile.
-            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            let _gone = kill_process(pid, Signal::KILL);
         }
     }
+}
+
+/// Sends a signal to a process of the test.
+///
+/// # Panics
+///
+/// When there is no such process.
+#[track_caller]
+pub fn signal(pid: i32, signal: Signal) {
+    let pid = Pid::from_raw(pid).expect("a pid is positive");
+    kill_process(pid, signal).expect("the process is there");
 }
 
 /// Waits for a started command, reading all that it prints.
@@ -266,7 +310,7 @@ pub fn finish(mut child: Child) -> Output {
 
 fn wait(child: &mut Child, deadline: Duration) -> Option<std::process::ExitStatus> {
     let end = Instant::now() + deadline;
-    let pid = rustix::process::Pid::from_child(child);
+    let pid = Pid::from_child(child);
     let pidfd =
         rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).expect("a child has a pidfd");
     let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];

@@ -5,14 +5,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::Child;
 
-use pyro_tests::{Pyro, finish};
-use rustix::process::{Pid, Signal, kill_process};
-
-const QEMU: &str = "backend = \"qemu\"\naccelerator = \"tcg\"\n";
-
-fn kill(pid: i32) {
-    kill_process(Pid::from_raw(pid).expect("a pid is positive"), Signal::KILL).expect("the process is there");
-}
+use pyro_tests::{Pyro, QEMU, finish, signal};
+use rustix::process::Signal;
 
 /// Starts a command that says `ready` and then counts, and returns when it has said so.
 fn start(pyro: &Pyro, backend: &[&str], script: &str) -> (Child, BufReader<std::process::ChildStdout>) {
@@ -71,7 +65,7 @@ fn killed_daemon(backend: &[&str], config: &str) {
     let (mut child, mut stdout) = start(&pyro, backend, script);
     let mut line = String::new();
     stdout.read_line(&mut line).unwrap();
-    kill(pyro.daemon_pid());
+    signal(pyro.daemon_pid(), Signal::KILL);
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut stdout, &mut rest).unwrap();
     let status = child.wait().unwrap();
@@ -108,7 +102,7 @@ fn daemon_and_client_killed_together_leave_nothing() {
     let (mut child, _stdout) = start(&pyro, &["--allow-host-compat"], "echo ready; sleep 100");
     let daemon = pyro.daemon_pid();
     child.kill().unwrap();
-    kill(daemon);
+    signal(daemon, Signal::KILL);
     child.wait().unwrap();
     // Any command starts the next daemon, which finds a guest without an owner.
     let deleted = pyro.wait_for("workspace_deleted");
@@ -122,7 +116,7 @@ fn killed_vmm_is_told_and_cleared() {
     let (child, _stdout) = start(&pyro, &[], "echo ready; sleep 100");
     let vmm =
         pyro.processes().into_iter().find(|(_, line)| line.contains("qemu-system")).expect("QEMU runs").0;
-    kill(vmm);
+    signal(vmm, Signal::KILL);
     let mut child = child;
     let status = child.wait().unwrap();
     let mut err = String::new();

@@ -2,10 +2,10 @@
 
 use std::io::Write as _;
 
-use pyro_tests::Pyro;
+use pyro_tests::{Pyro, SANDBOX};
 
 fn sandbox() -> Pyro {
-    Pyro::new().config("backend = \"host_sandbox\"\n")
+    Pyro::new().config(SANDBOX)
 }
 
 fn run(pyro: &Pyro, script: &str) -> pyro_tests::Output {

@@ -1,20 +1,15 @@
 //! The log as evidence: filtered, explained, exported, verified and repaired.
 
-use pyro_tests::Pyro;
+use pyro_tests::{Pyro, SANDBOX, signal};
+use rustix::process::Signal;
 use serde_json::Value;
-
-const SANDBOX: &str = "backend = \"host_sandbox\"\n";
 
 /// Makes a home with two workspaces, one of which is deleted; each has printed something.
 #[track_caller]
 fn history() -> (Pyro, String, String) {
     let pyro = Pyro::new().config(SANDBOX);
     let create = |text: &str| {
-        let arguments =
-            ["workspace", "create", "debian:12", "--id-only", "--mem-mib", "512", "--allow-host-compat"];
-        let created = pyro.run(&arguments);
-        assert_eq!(created.code, Some(0), "{}", created.err());
-        let id = created.out().trim_end().to_owned();
+        let id = pyro.create(&["--allow-host-compat"]);
         let exec =
             pyro.run(&["workspace", "exec", &id, "--", "sh", "-c", &format!("echo {text}; echo x >&2")]);
         assert_eq!(exec.code, Some(0), "{}", exec.err());
@@ -82,8 +77,7 @@ fn filtered_events_are_followed_across_a_restart() {
     };
     let mut seen = vec![next()];
     for _ in 0..2 {
-        let pid = process(pyro.daemon_pid());
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("the daemon lives");
+        signal(pyro.daemon_pid(), Signal::KILL);
         seen.push(next());
     }
     follower.kill().expect("a child can be killed");
@@ -93,10 +87,6 @@ fn filtered_events_are_followed_across_a_restart() {
         .filter_map(|event| event["seq"].as_u64())
         .collect();
     assert_eq!(seen, all[..3]);
-}
-
-fn process(pid: i32) -> rustix::process::Pid {
-    rustix::process::Pid::from_raw(pid).expect("a pid is positive")
 }
 
 #[test]

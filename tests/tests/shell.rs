@@ -4,34 +4,14 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 
-use pyro_tests::{Output, Pyro, finish};
-use rustix::process::{Pid, Signal, kill_process};
+use pyro_tests::{Output, Pyro, QEMU, SANDBOX, finish, signal};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::seat::Seat;
 
-const SANDBOX: &str = "backend = \"host_sandbox\"\n";
-const QEMU: &str = "backend = \"qemu\"\naccelerator = \"tcg\"\n";
-
 /// Prints 60 lines for more than a second and ends with 3.
 const COUNTING: &str = "for i in $(seq 1 60); do echo line $i; sleep 0.02; done; exit 3";
-
-#[track_caller]
-fn create(pyro: &Pyro, options: &[&str]) -> String {
-    let arguments =
-        [&["workspace", "create", "debian:12", "--id-only", "--mem-mib", "512"], options].concat();
-    let output = pyro.run(&arguments);
-    assert_eq!(output.code, Some(0), "{}", output.err());
-    output.out().trim_end().to_owned()
-}
-
-/// Makes a home with one workspace in the host sandbox.
-#[track_caller]
-fn sandbox() -> (Pyro, String) {
-    let pyro = Pyro::new().config(SANDBOX);
-    let id = create(&pyro, &["--allow-host-compat"]);
-    (pyro, id)
-}
 
 /// Runs a command about shells that succeeds.
 #[track_caller]
@@ -69,15 +49,11 @@ fn lines(numbers: std::ops::RangeInclusive<u32>) -> String {
     numbers.map(|number| format!("line {number}\r\n")).collect()
 }
 
-fn kill(pid: i32) {
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-}
-
 #[track_caller]
 fn sequence(pyro: &Pyro, options: &[&str], mode: &str) {
     let seed = tempfile::tempdir().unwrap();
     std::fs::write(seed.path().join("seeded"), "from the seed\n").unwrap();
-    let id = create(pyro, &[options, &["--seed-path", seed.path().to_str().unwrap()]].concat());
+    let id = pyro.create(&[options, &["--seed-path", seed.path().to_str().unwrap()]].concat());
     let exec = |script: &str| pyro.run(&["workspace", "exec", &id, "--", "sh", "-c", script]).out();
     assert_eq!(exec("cat seeded; echo made >made"), "from the seed\n");
     std::fs::write(seed.path().join("pushed"), "from the push\n").unwrap();
@@ -140,7 +116,7 @@ fn sequence_of_the_contract_in_a_vm() {
 
 #[test]
 fn objects_have_the_contracts_keys() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let keys = |value: &Value| {
         let mut keys: Vec<_> = value.as_object().unwrap().keys().map(String::as_str).collect();
         keys.sort_unstable();
@@ -170,7 +146,7 @@ fn killed_daemon(pyro: &Pyro, id: &str) {
     while !followed.ends_with(b"line 10\r\n") {
         assert_ne!(stdout.read_until(b'\n', &mut followed).unwrap(), 0, "{}", followed.escape_ascii());
     }
-    kill(pyro.daemon_pid());
+    signal(pyro.daemon_pid(), Signal::KILL);
     stdout.read_to_end(&mut followed).unwrap();
     let end = follower.wait_with_output().unwrap();
     assert_eq!(end.status.code(), Some(0), "{}", end.stderr.escape_ascii());
@@ -183,20 +159,20 @@ fn killed_daemon(pyro: &Pyro, id: &str) {
 /// Catches bytes that are lost or doubled, and a job that dies with the daemon.
 #[test]
 fn follower_and_job_outlive_the_daemon() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     killed_daemon(&pyro, &id);
 }
 
 #[test]
 fn follower_and_job_in_a_vm_outlive_the_daemon() {
     let pyro = Pyro::new().config(QEMU);
-    let id = create(&pyro, &[]);
+    let id = pyro.create(&[]);
     killed_daemon(&pyro, &id);
 }
 
 #[test]
 fn long_output_is_exact() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let shell_id = open(&pyro, &id);
     write(&pyro, &id, &shell_id, "stty -onlcr; seq 200000; exit");
     let output = shell(&pyro, &["read", &id, &shell_id, "--follow"]);
@@ -208,7 +184,7 @@ fn long_output_is_exact() {
 /// Catches a terminal whose keys, sizes or end do not get through.
 #[test]
 fn person_at_a_terminal() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let mut seat = Seat::take(&pyro, 100, 40, &["workspace", "shell", "attach", &id]);
     let _opened = seat.until("pyro$ ");
     seat.type_in("stty size\r");
@@ -247,7 +223,7 @@ fn person_at_a_terminal() {
 
 #[test]
 fn several_clients_share_a_shell_and_outlive_the_daemon() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let shell_id = open(&pyro, &id);
     let attach = ["workspace", "shell", "attach", &id, &shell_id];
     let mut seats: Vec<_> = (0..3).map(|_| Seat::take(&pyro, 120, 30, &attach)).collect();
@@ -258,7 +234,7 @@ fn several_clients_share_a_shell_and_outlive_the_daemon() {
     for seat in &mut seats {
         let _shown = seat.until("first\r\n");
     }
-    kill(pyro.daemon_pid());
+    signal(pyro.daemon_pid(), Signal::KILL);
     // Not by a seat: keys that a dying daemon has taken and not recorded are lost.
     write(&pyro, &id, &shell_id, "yes");
     for seat in &mut seats {
@@ -276,7 +252,7 @@ fn several_clients_share_a_shell_and_outlive_the_daemon() {
 /// Catches a write that waits for a job, or that stops other clients of the workspace.
 #[test]
 fn job_that_does_not_read_holds_nobody() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let shell_id = open(&pyro, &id);
     write(&pyro, &id, &shell_id, "stty raw -echo; echo deaf; sleep 1000");
     while !whole(&pyro, &id, &shell_id).1.contains("\rdeaf\n") {}
@@ -310,7 +286,7 @@ fn job_that_does_not_read_holds_nobody() {
 
 #[test]
 fn stop_of_the_workspace_ends_its_shells_and_their_clients() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let shell_id = open(&pyro, &id);
     let mut seat = Seat::take(&pyro, 120, 30, &["workspace", "shell", "attach", &id, &shell_id]);
     let _prompt = seat.until("pyro$ ");

@@ -8,33 +8,14 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Child, Command};
 
-use pyro_tests::{Output, Pyro, finish};
-use rustix::process::{Pid, Signal, kill_process};
+use pyro_tests::{Output, Pyro, QEMU, SANDBOX, finish, signal};
+use rustix::process::Signal;
 use tempfile::TempDir;
-
-const SANDBOX: &str = "backend = \"host_sandbox\"\n";
-const QEMU: &str = "backend = \"qemu\"\naccelerator = \"tcg\"\n";
 
 /// Lists a tree with everything that is to be the same on both sides: kinds, modes, sizes, times, links.
 const LISTING: &str = "find . -mindepth 1 \\( -type l -printf '%P %y %l\\n' -o -type d -printf '%P %y %m\\n' \
                        -o -printf '%P %y %m %s %n %T@\\n' \\) | LC_ALL=C sort; \
                        find . -type f -exec sha256sum {} + | LC_ALL=C sort -k 2";
-
-#[track_caller]
-fn create(pyro: &Pyro, options: &[&str]) -> String {
-    let arguments =
-        [&["workspace", "create", "debian:12", "--id-only", "--mem-mib", "512"], options].concat();
-    let output = pyro.run(&arguments);
-    assert_eq!(output.code, Some(0), "{}", output.err());
-    output.out().trim_end().to_owned()
-}
-
-#[track_caller]
-fn sandbox() -> (Pyro, String) {
-    let pyro = Pyro::new().config(SANDBOX);
-    let id = create(&pyro, &["--allow-host-compat"]);
-    (pyro, id)
-}
 
 #[track_caller]
 fn inside(pyro: &Pyro, id: &str, script: &str) -> String {
@@ -53,10 +34,6 @@ fn outside(dir: &Path, script: &str) -> String {
 #[track_caller]
 fn push(pyro: &Pyro, id: &str, source: &Path, options: &[&str]) -> Output {
     pyro.run(&[&["workspace", "sync", "push", id, source.to_str().unwrap()], options].concat())
-}
-
-fn signal(pid: i32, signal: Signal) {
-    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
 /// Makes a checkout as programs make them: links of npm and of a virtualenv, exec bits, hard links, odd names.
@@ -95,7 +72,7 @@ fn checkout() -> TempDir {
 fn seeded(pyro: &Pyro, options: &[&str]) {
     let checkout = checkout();
     let expected = outside(checkout.path(), LISTING);
-    let id = create(pyro, &[options, &["--seed-path", checkout.path().to_str().unwrap()]].concat());
+    let id = pyro.create(&[options, &["--seed-path", checkout.path().to_str().unwrap()]].concat());
     assert_eq!(inside(pyro, &id, LISTING), expected);
     assert_eq!(inside(pyro, &id, "./run.sh"), "a\na\ntool\ndone\n");
     let status = pyro.run(&["workspace", "status", &id, "--json"]).json();
@@ -142,7 +119,7 @@ fn hostile(dir: &Path, make: &[&str], name: &str) -> std::path::PathBuf {
 /// Catches an entry that is written although another one is refused, and a refusal that does not say which.
 #[test]
 fn hostile_archive_is_refused_and_the_workspace_is_as_before() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("bad"), "bad").unwrap();
     symlink("../../etc/passwd", dir.path().join("escape")).unwrap();
@@ -210,7 +187,7 @@ fn half_way(pyro: &Pyro, id: &str, source: &Path) -> (Child, i32) {
 /// Catches a push that is half there, and one whose outcome is told wrong.
 #[test]
 fn killed_daemon_in_mid_push_leaves_nothing() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let large = large();
     let (child, guest) = half_way(&pyro, &id, large.path());
     signal(pyro.daemon_pid(), Signal::KILL);
@@ -225,7 +202,7 @@ fn killed_daemon_in_mid_push_leaves_nothing() {
 /// Catches a Ctrl-C that waits for a guest that does not answer, and one that leaves a part behind.
 #[test]
 fn interrupt_in_mid_push_leaves_nothing() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let large = large();
     let (child, guest) = half_way(&pyro, &id, large.path());
     signal(i32::try_from(child.id()).unwrap(), Signal::INT);
@@ -238,7 +215,7 @@ fn interrupt_in_mid_push_leaves_nothing() {
 /// Catches a change or removal that does not arrive, and a watch that does not end.
 #[test]
 fn watch_brings_changes_and_removals() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("kept"), "kept").unwrap();
     fs::write(dir.path().join("changed"), "old").unwrap();

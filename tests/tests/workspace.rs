@@ -5,12 +5,9 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Child;
 
-use pyro_tests::{Output, Pyro, finish};
-use rustix::process::{Pid, Signal, kill_process};
+use pyro_tests::{Output, Pyro, QEMU, SANDBOX, finish, signal};
+use rustix::process::Signal;
 use serde_json::Value;
-
-const SANDBOX: &str = "backend = \"host_sandbox\"\n";
-const QEMU: &str = "backend = \"qemu\"\naccelerator = \"tcg\"\n";
 
 /// Prints 60 lines for more than a second and ends with 3.
 const COUNTING: &str =
@@ -20,29 +17,8 @@ fn counted() -> String {
     std::iter::once("ready\n".to_owned()).chain((1..=60).map(|number| format!("line {number}\n"))).collect()
 }
 
-fn signal(pid: i32, signal: Signal) {
-    kill_process(Pid::from_raw(pid).expect("a pid is positive"), signal).expect("the process is there");
-}
-
 fn pid(child: &Child) -> i32 {
     i32::try_from(child.id()).expect("pids are small")
-}
-
-#[track_caller]
-fn create(pyro: &Pyro, options: &[&str]) -> String {
-    let arguments =
-        [&["workspace", "create", "debian:12", "--id-only", "--mem-mib", "512"], options].concat();
-    let output = pyro.run(&arguments);
-    assert_eq!(output.code, Some(0), "{}", output.err());
-    output.out().trim_end().to_owned()
-}
-
-/// Makes a home with one workspace in the host sandbox.
-#[track_caller]
-fn sandbox() -> (Pyro, String) {
-    let pyro = Pyro::new().config(SANDBOX);
-    let id = create(&pyro, &["--allow-host-compat"]);
-    (pyro, id)
 }
 
 #[track_caller]
@@ -85,7 +61,7 @@ fn keys(value: &Value) -> Vec<&str> {
 
 #[test]
 fn objects_have_the_contracts_keys() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let new = status(&pyro, &id);
     let expected = "allow_host_compat command_count created_at environment environment_version execution_mode \
                     expires_at guest_ip last_command mem_mib metadata network_enabled state tap_name ttl_seconds \
@@ -129,7 +105,7 @@ fn objects_have_the_contracts_keys() {
 
 #[test]
 fn lines_and_exit_codes_are_the_contracts() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let output = exec(&pyro, &id, "printf out; printf err >&2; exit 7");
     assert_eq!((output.out().as_str(), output.code), ("out", Some(7)));
     let summary = format!(
@@ -154,7 +130,7 @@ fn lines_and_exit_codes_are_the_contracts() {
 
 #[test]
 fn files_and_numbers_go_on_after_a_stop() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     assert_eq!(exec(&pyro, &id, "echo kept >file; echo root >/etc/motd").code, Some(0));
     let (running, _stdout) = start(&pyro, &id, "echo ready; sleep 100");
     let stopped = pyro.run(&["workspace", "stop", &id, "--json"]).json();
@@ -184,7 +160,7 @@ fn finish_without_stdout(mut child: Child) -> (Option<i32>, String) {
 
 #[test]
 fn commands_run_at_the_same_time() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     // Each waits for the other: one after the other they would never end.
     let script = |own: &str, other: &str| {
         format!(
@@ -203,7 +179,7 @@ fn commands_run_at_the_same_time() {
 
 #[test]
 fn interrupt_ends_the_command_and_not_the_workspace() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let (child, _stdout) = start(&pyro, &id, "echo ready; sleep 100 & sleep 100; echo never");
     signal(pid(&child), Signal::INT);
     let (code, err) = finish_without_stdout(child);
@@ -217,7 +193,7 @@ fn interrupt_ends_the_command_and_not_the_workspace() {
 
 #[test]
 fn command_outlives_its_client() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let (mut child, _stdout) = start(&pyro, &id, COUNTING);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -242,14 +218,14 @@ fn killed_daemon(pyro: &Pyro, id: &str) {
 
 #[test]
 fn client_of_a_command_outlives_the_daemon() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     killed_daemon(&pyro, &id);
 }
 
 /// Catches a record that is completed only when somebody watches.
 #[test]
 fn record_is_complete_after_the_death_of_client_and_daemon() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let (mut child, _stdout) = start(&pyro, &id, COUNTING);
     let daemon = pyro.daemon_pid();
     child.kill().unwrap();
@@ -285,14 +261,14 @@ fn killed_guest(pyro: &Pyro, id: &str) {
 
 #[test]
 fn dead_sandbox_is_told_and_can_be_started_again() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     killed_guest(&pyro, &id);
 }
 
 #[test]
 fn workspace_in_a_vm_outlives_daemon_and_vmm() {
     let pyro = Pyro::new().config(QEMU);
-    let id = create(&pyro, &[]);
+    let id = pyro.create(&[]);
     let result = pyro.run(&["workspace", "exec", &id, "--json", "--", "sh", "-c", "pwd; exit 7"]);
     assert_eq!(result.code, Some(7), "{}", result.err());
     assert_eq!(
@@ -366,8 +342,8 @@ fn names_are_unique_and_repetition_does_nothing() {
     let pyro = Pyro::new().config(SANDBOX);
     let request = "0190a0b0-0000-7000-8000-000000000001";
     let options = ["--allow-host-compat", "--name", "web", "--label", "team=a b", "--request-id", request];
-    let id = create(&pyro, &options);
-    assert_eq!(create(&pyro, &options), id, "the same request has the same outcome");
+    let id = pyro.create(&options);
+    assert_eq!(pyro.create(&options), id, "the same request has the same outcome");
     let object = status(&pyro, &id);
     assert_eq!((&object["name"], &object["labels"]["team"]), (&"web".into(), &"a b".into()));
     let taken =
@@ -387,7 +363,7 @@ fn names_are_unique_and_repetition_does_nothing() {
 
 #[test]
 fn output_of_commands_is_whole() {
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let output = exec(&pyro, &id, "head -c 20000000 /dev/zero; printf '\\377end'");
     assert_eq!((output.stdout.len(), output.code), (20_000_004, Some(0)));
     let entry = record(&pyro, &id, "1");
@@ -399,7 +375,7 @@ fn output_of_commands_is_whole() {
 #[test]
 fn end_of_its_time_deletes_a_workspace_with_what_runs_in_it() {
     let pyro = Pyro::new().config(&format!("{SANDBOX}[limits]\nttl_seconds_min = 1\n"));
-    let id = create(&pyro, &["--allow-host-compat", "--ttl-seconds", "2"]);
+    let id = pyro.create(&["--allow-host-compat", "--ttl-seconds", "2"]);
     let running = pyro.run(&["workspace", "exec", &id, "--json", "--", "sleep", "100"]);
     assert_eq!((running.code, &running.json()["code"]), (Some(1), &"expired".into()), "{}", running.err());
     let deleted = pyro.wait_for("workspace_deleted");

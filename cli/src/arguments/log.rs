@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use pyro_api::{LogMark, LogPoint, LogRequest, LogShowRequest};
 
-use super::JsonFlag;
+use super::{JsonFlag, WithFormat};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,7 +71,7 @@ pub(crate) struct LogEventsArgs {
 pub(crate) enum LogCommand {
     /// Explains one event: its hash, what else its request caused, and what happened around it in its workspace
     #[command(after_help = "Example:\n  pyro log show 120 --json")]
-    Show(LogShowArgs),
+    Show(WithFormat<LogShowRequest>),
     /// Prints HASH@SEQ of the last event, to be kept elsewhere for `verify --expect`
     #[command(after_help = "Example:\n  pyro log head >>/media/stick/pyro-heads")]
     Head(JsonFlag),
@@ -130,14 +130,6 @@ pub(crate) struct LogRepairArgs {
     /// Cut already before this event; for damage that names none
     #[arg(long, value_name = "SEQ")]
     pub(crate) at: Option<u64>,
-    #[command(flatten)]
-    pub(crate) format: JsonFlag,
-}
-
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct LogShowArgs {
-    #[command(flatten)]
-    pub(crate) request: LogShowRequest,
     #[command(flatten)]
     pub(crate) format: JsonFlag,
 }

@@ -6,7 +6,7 @@ use pyro_api::{
     ShellSignalRequest, ShellWriteRequest, WorkspaceSyncPushRequest,
 };
 
-use super::JsonFlag;
+use super::{JsonFlag, WithFormat};
 use crate::detach_keys::DetachKeys;
 
 const PUSH_EXAMPLES: &str = "\
@@ -72,7 +72,7 @@ shell ends. Without SHELL_ID a new shell is opened.";
 pub(crate) enum SyncCommand {
     /// Brings a directory or archive of the host into a started workspace
     #[command(after_help = PUSH_EXAMPLES)]
-    Push(SyncPushArgs),
+    Push(WithFormat<WorkspaceSyncPushRequest>),
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -82,25 +82,25 @@ pub(crate) enum ShellCommand {
     Open(ShellOpenArgs),
     /// Lists the shells of a workspace that are not closed
     #[command(after_help = "Example:\n  pyro workspace shell list 5f0c --json")]
-    List(ShellListArgs),
+    List(WithFormat<ShellListRequest>),
     /// Reads what a shell printed, or follows it
     #[command(after_help = READ_EXAMPLES, allow_negative_numbers = true)]
     Read(ShellReadArgs),
     /// Types text into a shell
     #[command(after_help = WRITE_EXAMPLES)]
-    Write(ShellWriteArgs),
+    Write(WithFormat<ShellWriteRequest>),
     /// Sends a signal to a shell
     #[command(after_help = SIGNAL_EXAMPLES)]
-    Signal(ShellSignalArgs),
+    Signal(WithFormat<ShellSignalRequest>),
     /// Gives the terminal of a shell another size
     #[command(
         after_help = "Example:\n  pyro workspace shell resize 5f0c 9a41 --cols 80 --rows 24",
         allow_negative_numbers = true
     )]
-    Resize(ShellResizeArgs),
+    Resize(WithFormat<ShellResizeRequest>),
     /// Ends a shell if it runs, and forgets it
     #[command(after_help = "Example:\n  pyro workspace shell close 5f0c 9a41")]
-    Close(ShellCloseArgs),
+    Close(WithFormat<ShellCloseRequest>),
     /// Joins this terminal to a shell
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(ShellAttachArgs),
@@ -142,29 +142,6 @@ pub(crate) struct ShellAttachArgs {
     /// Keys that leave the shell when they are typed in a row, such as ctrl-p,ctrl-q; `none` for no such keys
     #[arg(long, value_name = "KEYS", default_value = "ctrl-\\")]
     pub(crate) detach_keys: DetachKeys,
-}
-
-macro_rules! plain_args {
-    ($($name:ident($request:ty),)+) => {
-        $(
-            #[derive(Clone, Debug, Args)]
-            pub(crate) struct $name {
-                #[command(flatten)]
-                pub(crate) request: $request,
-                #[command(flatten)]
-                pub(crate) format: JsonFlag,
-            }
-        )+
-    };
-}
-
-plain_args! {
-    SyncPushArgs(WorkspaceSyncPushRequest),
-    ShellListArgs(ShellListRequest),
-    ShellWriteArgs(ShellWriteRequest),
-    ShellSignalArgs(ShellSignalRequest),
-    ShellResizeArgs(ShellResizeRequest),
-    ShellCloseArgs(ShellCloseRequest),
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use pyro_api::{
     WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,
 };
 
-use super::JsonFlag;
 use super::shell::{ShellCommand, SyncCommand};
+use super::{JsonFlag, WithFormat};
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
@@ -55,7 +55,7 @@ pub(crate) enum WorkspaceCommand {
     List(WorkspaceListArgs),
     /// Shows everything about one workspace
     #[command(after_help = STATUS_EXAMPLES)]
-    Status(WorkspaceStatusArgs),
+    Status(WithFormat<WorkspaceStatusRequest>),
     /// Runs one command in a started workspace
     #[command(after_help = EXEC_EXAMPLES, allow_negative_numbers = true)]
     Exec(WorkspaceExecArgs),
@@ -67,13 +67,13 @@ pub(crate) enum WorkspaceCommand {
     Sync(SyncCommand),
     /// Shows the commands that have ended, with their output
     #[command(after_help = LOGS_EXAMPLES)]
-    Logs(WorkspaceLogsArgs),
+    Logs(WithFormat<WorkspaceLogsRequest>),
     /// Stops the guest; running commands end, files stay
-    Stop(WorkspaceStopArgs),
+    Stop(WithFormat<WorkspaceStopRequest>),
     /// Boots a workspace that is stopped; its files are as they were
-    Start(WorkspaceStartArgs),
+    Start(WithFormat<WorkspaceStartRequest>),
     /// Deletes a workspace with its files and its output; its events stay in the log
-    Delete(WorkspaceDeleteArgs),
+    Delete(WithFormat<WorkspaceDeleteRequest>),
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -110,28 +110,6 @@ pub(crate) struct WorkspaceExecArgs {
     /// Program and arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) words: Vec<String>,
-}
-
-macro_rules! plain_args {
-    ($($name:ident($request:ty),)+) => {
-        $(
-            #[derive(Clone, Debug, Args)]
-            pub(crate) struct $name {
-                #[command(flatten)]
-                pub(crate) request: $request,
-                #[command(flatten)]
-                pub(crate) format: JsonFlag,
-            }
-        )+
-    };
-}
-
-plain_args! {
-    WorkspaceStatusArgs(WorkspaceStatusRequest),
-    WorkspaceLogsArgs(WorkspaceLogsRequest),
-    WorkspaceStopArgs(WorkspaceStopRequest),
-    WorkspaceStartArgs(WorkspaceStartRequest),
-    WorkspaceDeleteArgs(WorkspaceDeleteRequest),
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

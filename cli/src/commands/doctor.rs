@@ -3,15 +3,15 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use pyro_api::{BackendReport, DoctorReport, RuntimeReport, ToolReport};
+use pyro_api::{BackendReport, DoctorReport, DoctorRequest, RuntimeReport, ToolReport};
 
 use super::print;
-use crate::arguments::DoctorArgs;
+use crate::arguments::WithFormat;
 use crate::exit::{Failure, Format};
 use crate::sanitize;
 use crate::session::Session;
 
-pub(crate) fn execute(args: DoctorArgs) -> Result<ExitCode, Failure> {
+pub(crate) fn execute(args: WithFormat<DoctorRequest>) -> Result<ExitCode, Failure> {
     let report = Session::starting()?.call(args.request)?;
     print(&report, Format::from_flag(args.format.json), text)
 }
