@@ -1,8 +1,8 @@
 //! A shell that a client follows or is attached to, through the end of its daemon: when the connection is lost, it goes
 //! on with a new daemon at the byte where it was.
 //!
-//! Output is exact. Keys that a dying daemon had taken and not recorded are lost, as keys are that a dying terminal had
-//! taken; none is typed twice.
+//! Both directions are exact. Output goes on at the byte where it was. What was typed is kept until the daemon says that it
+//! is recorded, and is sent again under the same ids to the next daemon, which takes each id once.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -150,6 +150,7 @@ impl Attachment {
                     return Ok(ShellEvent::Joined { cursor });
                 }
                 Incoming::Progress(Progress::Joined { cursor }) => self.check_position(cursor)?,
+                Incoming::Progress(Progress::Typed { request_id }) => self.keyboard.acknowledge(request_id),
                 Incoming::Output(Stream::Stdout, bytes) => {
                     let Some(position) = &mut self.position else {
                         return Err(TransportError::Unexpected { what: "output from nowhere" }.into());

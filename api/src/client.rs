@@ -15,7 +15,7 @@ use rustix::net::sockopt::socket_peercred;
 use crate::daemon_process::{self, StartError};
 use crate::error::{ApiError, ErrorCode};
 use crate::frame::{
-    FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, Stream, encode_input, encode_message,
+    FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, Input, Stream, encode_input, encode_message,
 };
 use crate::home::{Home, HomeError};
 use crate::message::{API_VERSION, ClientMessage, Hello, Progress, ServerMessage, Welcome};
@@ -215,11 +215,11 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// When the connection is lost.
-    pub fn input(&self, bytes: &[u8]) -> Result<(), TransportError> {
-        let mut frames = Vec::new();
-        encode_input(bytes, &mut frames);
-        self.write(&frames)
+    /// When the connection is lost or the piece longer than a frame may be.
+    pub fn input(&self, input: &Input) -> Result<(), TransportError> {
+        let mut frame = Vec::new();
+        encode_input(input, &mut frame)?;
+        self.write(&frame)
     }
 
     /// Tells the size of the terminal that is attached to a shell.

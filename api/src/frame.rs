@@ -4,9 +4,10 @@
 //! offset  size  field
 //!      0     4  length of the payload, u32, little-endian
 //!      4     1  kind: 0 JSON message, 1 bytes of standard output, 2 bytes of standard error, 3 bytes that are typed
-//!      5   ...  payload
+//!      5   ...  payload; of kind 3, a request id of 16 bytes and then what is typed
 //! ```
 
+use pyro_core::RequestId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -21,6 +22,9 @@ pub const OUTPUT_LEN_MAX: usize = 256 * 1024;
 
 /// Most bytes that are typed in one frame.
 pub const INPUT_LEN_MAX: usize = 64 * 1024;
+
+/// Bytes of the request id before what is typed.
+const INPUT_ID_BYTES: usize = 16;
 
 /// Which of a command's two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,7 +42,7 @@ pub enum FrameKind {
     Json,
     /// Bytes that a command or shell printed.
     Output(Stream),
-    /// Bytes that are typed into a shell.
+    /// A request id and bytes that are typed into a shell.
     Input,
 }
 
@@ -66,7 +70,7 @@ impl FrameKind {
         match self {
             Self::Json => JSON_LEN_MAX,
             Self::Output(_) => OUTPUT_LEN_MAX,
-            Self::Input => INPUT_LEN_MAX,
+            Self::Input => INPUT_ID_BYTES + INPUT_LEN_MAX,
         }
     }
 }
@@ -88,6 +92,9 @@ pub enum FrameError {
         /// The kind byte.
         kind: u8,
     },
+    /// What is typed has no request id.
+    #[error("a frame of input has no whole request id")]
+    Nameless,
     /// The payload is not the message that it should be.
     #[error("a message is malformed: {source}")]
     Message {
@@ -164,6 +171,19 @@ impl Frame {
     pub fn message<T: DeserializeOwned>(&self) -> Result<T, FrameError> {
         serde_json::from_slice(&self.payload).map_err(|source| FrameError::Message { source })
     }
+
+    /// Reads the payload as a piece of input.
+    ///
+    /// # Errors
+    ///
+    /// When it is too short to have a request id.
+    pub fn input(mut self) -> Result<Input, FrameError> {
+        let Some((id, _)) = self.payload.split_first_chunk::<INPUT_ID_BYTES>() else {
+            return Err(FrameError::Nameless);
+        };
+        let request_id = RequestId::from_bytes(*id);
+        Ok(Input { request_id, data: self.payload.split_off(INPUT_ID_BYTES) })
+    }
 }
 
 /// Appends a message as one frame.
@@ -197,13 +217,26 @@ pub fn encode_output(stream: Stream, bytes: &[u8], into: &mut Vec<u8>) {
     }
 }
 
-/// Appends what is typed, in as many frames as it needs.
-pub fn encode_input(bytes: &[u8], into: &mut Vec<u8>) {
-    for chunk in bytes.chunks(INPUT_LEN_MAX) {
-        let head = FrameHead { kind: FrameKind::Input, len: chunk.len() };
-        into.extend_from_slice(&head.encode());
-        into.extend_from_slice(chunk);
-    }
+/// A piece of what is typed into a shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// Makes a repetition harmless: of the pieces with one id the first one counts.
+    pub request_id: RequestId,
+    /// What is typed, at most [`INPUT_LEN_MAX`] bytes.
+    pub data: Vec<u8>,
+}
+
+/// Appends a piece of what is typed as one frame.
+///
+/// # Errors
+///
+/// When it is longer than [`INPUT_LEN_MAX`]; `into` is as before then.
+pub fn encode_input(input: &Input, into: &mut Vec<u8>) -> Result<(), FrameError> {
+    let head = FrameHead::new(FrameKind::Input, INPUT_ID_BYTES + input.data.len())?;
+    into.extend_from_slice(&head.encode());
+    into.extend_from_slice(input.request_id.as_bytes());
+    into.extend_from_slice(&input.data);
+    Ok(())
 }
 
 /// Takes bytes as they arrive and gives the frames in them.

@@ -2,20 +2,31 @@
 //!
 //! A thread of its own sends it, so nobody who types waits for a daemon that does not take it: a job that does not read
 //! cannot keep a person from leaving.
+//!
+//! ```text
+//! typed --cut into pieces with ids--> sent --acknowledged--> (forgotten)
+//!                                      |
+//!                     a new connection gets all of these again
+//! ```
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::client::{Sender, TransportError};
-use crate::request::WindowSize;
+use pyro_core::RequestId;
 
-/// Most input that waits to be sent, in bytes: much more than a person types ahead or pastes.
+use crate::client::{Sender, TransportError};
+use crate::frame::Input;
+use crate::request::WindowSize;
+use crate::request_id::new_request_id;
+
+/// Most input that waits to be sent or acknowledged, in bytes: much more than a person types ahead or pastes.
 const TYPED_MAX: usize = 1024 * 1024;
 
-/// Most input that is sent as one, in bytes. A frame that did not go out whole was not read, and is sent again.
+/// Most input that is sent as one, in bytes. A frame that did not go out whole was not read.
 const PART_MAX: usize = 16 * 1024;
 
 /// A handle on the keyboard of one [`Attachment`](crate::Attachment), for other threads than the one that shows output.
@@ -34,8 +45,14 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Keys that are not sent yet.
+    /// Keys that do not belong to a piece yet.
     typed: Vec<u8>,
+    /// Pieces that the daemon has not acknowledged, in their order.
+    pieces: VecDeque<Input>,
+    /// How many of them went out on this connection, the one that is just being written included.
+    sent: usize,
+    /// Bytes of all pieces.
+    pieces_len: usize,
     size: Option<WindowSize>,
     size_sent: bool,
     leaving: bool,
@@ -62,7 +79,7 @@ impl Keyboard {
     #[must_use]
     pub fn offer(&self, keys: &[u8]) -> bool {
         let mut state = self.lock();
-        let taken = !state.is_closed() && state.typed.len() + keys.len() <= TYPED_MAX;
+        let taken = !state.is_closed() && state.held() + keys.len() <= TYPED_MAX;
         if taken {
             state.typed.extend_from_slice(keys);
             self.shared.changed.notify_all();
@@ -74,8 +91,7 @@ impl Keyboard {
     #[must_use]
     pub fn type_in(&self, keys: &[u8]) -> bool {
         keys.chunks(PART_MAX).all(|part| {
-            let is_full =
-                |state: &mut State| !state.is_closed() && state.typed.len() + part.len() > TYPED_MAX;
+            let is_full = |state: &mut State| !state.is_closed() && state.held() + part.len() > TYPED_MAX;
             drop(
                 self.shared.changed.wait_while(self.lock(), is_full).unwrap_or_else(PoisonError::into_inner),
             );
@@ -117,12 +133,24 @@ impl Keyboard {
         state.size
     }
 
-    /// Sends to a new connection from now on.
+    /// Sends to a new connection from now on, what was not acknowledged before all else.
     pub(crate) fn connect(&self, sender: Sender) {
         let mut state = self.lock();
         state.connections += 1;
         state.sender = Some(sender);
+        state.sent = 0;
         state.leave_sent = false;
+        self.shared.changed.notify_all();
+    }
+
+    /// Forgets what the daemon has recorded: everything up to the piece with this id.
+    pub(crate) fn acknowledge(&self, request_id: RequestId) {
+        let mut state = self.lock();
+        // An id of none of them is of one that an earlier acknowledgement spoke of.
+        let Some(last) = state.pieces.iter().position(|piece| piece.request_id == request_id) else { return };
+        let recorded: usize = state.pieces.drain(..=last).map(|piece| piece.data.len()).sum();
+        state.pieces_len -= recorded;
+        state.sent = state.sent.saturating_sub(last + 1);
         self.shared.changed.notify_all();
     }
 
@@ -137,15 +165,9 @@ impl Keyboard {
         while let Some((connection, sender, piece)) = self.next_piece() {
             let sent = piece.send(&sender);
             let mut state = self.lock();
-            match (sent, piece) {
-                (Ok(()), Piece::Keys(part)) => {
-                    state.typed.drain(..part.len());
-                    self.shared.changed.notify_all();
-                }
-                (Ok(()), Piece::Size(_) | Piece::Leave) => {}
-                // The thread that reads notices as well and connects again.
-                (Err(_), _) if state.connections == connection => state.sender = None,
-                (Err(_), _) => {}
+            // The thread that reads notices as well and connects again.
+            if sent.is_err() && state.connections == connection {
+                state.sender = None;
             }
         }
     }
@@ -160,11 +182,13 @@ impl Keyboard {
                 state.size_sent = true;
                 Piece::Size(size)
             }
-            None if state.typed.is_empty() => {
-                state.leave_sent = true;
-                Piece::Leave
-            }
-            None => Piece::Keys(state.typed[..state.typed.len().min(PART_MAX)].to_vec()),
+            None => match state.next_keys() {
+                Some(input) => Piece::Keys(input),
+                None => {
+                    state.leave_sent = true;
+                    Piece::Leave
+                }
+            },
         };
         Some((state.connections, sender, piece))
     }
@@ -179,16 +203,36 @@ impl State {
         self.over || self.leaving
     }
 
+    const fn held(&self) -> usize {
+        self.typed.len() + self.pieces_len
+    }
+
     fn can_send(&self) -> bool {
         let has_size = self.size.is_some() && !self.size_sent;
-        self.sender.is_some() && (has_size || !self.typed.is_empty() || self.leaving && !self.leave_sent)
+        let has_keys = self.sent < self.pieces.len() || !self.typed.is_empty();
+        self.sender.is_some() && (has_size || has_keys || self.leaving && !self.leave_sent)
+    }
+
+    /// Takes note that the next keys go out; an acknowledgement of them may come before the write has returned.
+    fn next_keys(&mut self) -> Option<Input> {
+        if self.sent == self.pieces.len() {
+            if self.typed.is_empty() {
+                return None;
+            }
+            let rest = self.typed.split_off(self.typed.len().min(PART_MAX));
+            let data = std::mem::replace(&mut self.typed, rest);
+            self.pieces_len += data.len();
+            self.pieces.push_back(Input { request_id: new_request_id(), data });
+        }
+        self.sent += 1;
+        self.pieces.get(self.sent - 1).cloned()
     }
 }
 
 /// What is sent at once.
 #[derive(Debug)]
 enum Piece {
-    Keys(Vec<u8>),
+    Keys(Input),
     Size(WindowSize),
     Leave,
 }

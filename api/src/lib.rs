@@ -46,7 +46,7 @@ pub use client::{CallError, Client, ClientInfo, ConnectError, Incoming, Sender, 
 pub use daemon_process::{StartError, stop_daemon};
 pub use error::{ApiError, ErrorCode};
 pub use frame::{
-    Decoder, FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, INPUT_LEN_MAX, JSON_LEN_MAX,
+    Decoder, FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, INPUT_LEN_MAX, Input, JSON_LEN_MAX,
     OUTPUT_LEN_MAX, Stream, encode_input, encode_message, encode_output,
 };
 pub use home::{Home, HomeError};

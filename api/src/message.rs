@@ -1,9 +1,10 @@
 //! What goes over the socket as JSON, and the handshake.
 
-use pyro_core::Face;
+use pyro_core::{Face, RequestId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
+use crate::frame::Input;
 use crate::operation::{Request, Response};
 use crate::request::WindowSize;
 use crate::response::{CommandRecord, LogEvent, SyncResult};
@@ -12,7 +13,7 @@ use crate::response::{CommandRecord, LogEvent, SyncResult};
 ///
 /// The frames, [`Hello`] and the refusal of it stay as they are in all versions: a client can always find out with whom it
 /// cannot talk.
-pub const API_VERSION: u32 = 4;
+pub const API_VERSION: u32 = 5;
 
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,9 +26,9 @@ pub enum ClientMessage {
     /// Ends the operation that is under way. Its reply still comes; when there is none, nothing happens.
     Cancel,
     /// What a person types into the shell that the client is attached to. It travels as a frame of its own kind, not as
-    /// JSON.
+    /// JSON. [`Progress::Typed`] acknowledges it.
     #[serde(skip)]
-    Input(Vec<u8>),
+    Input(Input),
     /// The client's terminal has another size from now on.
     Resize(WindowSize),
 }
@@ -93,6 +94,12 @@ pub enum Progress {
     Joined {
         /// Where the output begins that comes from now on.
         cursor: u64,
+    },
+    /// What a client typed is durable, up to this piece of it: it reaches the shell once, whatever becomes of the daemon.
+    Typed {
+        /// The id of the piece.
+        #[serde(with = "crate::request_id::required")]
+        request_id: RequestId,
     },
 }
 

@@ -204,7 +204,8 @@ impl<Asked: Followed> Run<Asked> {
             | Progress::Sync(_)
             | Progress::Synced(_)
             | Progress::SyncFailed(_)
-            | Progress::Joined { .. } => return false,
+            | Progress::Joined { .. }
+            | Progress::Typed { .. } => return false,
             Progress::Run(RunProgress::Create { .. }) => Phase::Create,
             Progress::Run(RunProgress::Start { .. }) => Phase::Start,
             Progress::Run(RunProgress::Execute { .. }) => Phase::Execute,

@@ -1,15 +1,17 @@
 //! A client at a shell against a peer that speaks the protocol over a real socket.
 #![expect(clippy::unwrap_used, reason = "a peer that fails makes its test fail")]
 
+use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
 
 use pyro_api::{
     API_VERSION, ApiError, Attachment, CallError, CancelToken, ClientInfo, ClientMessage, Decoder, ErrorCode,
-    Face, FrameKind, Home, Keyboard, Link, Progress, Request, Response, ServerMessage, ShellAttachRequest,
-    ShellEvent, ShellFollowEnd, ShellObject, ShellReadResult, Start, Stream, SyncResult, Welcome, WindowSize,
-    WorkspaceSync, WorkspaceSyncPushRequest, encode_message, encode_output, new_request_id,
+    Face, FrameKind, Home, Input, Keyboard, Link, Progress, Request, RequestId, Response, ServerMessage,
+    ShellAttachRequest, ShellEvent, ShellFollowEnd, ShellObject, ShellReadResult, Start, Stream, SyncResult,
+    Welcome, WindowSize, WorkspaceSync, WorkspaceSyncPushRequest, encode_message, encode_output,
+    new_request_id,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
@@ -66,7 +68,7 @@ impl Peer {
         loop {
             if let Some(frame) = self.decoder.next_frame().unwrap() {
                 return match frame.kind {
-                    FrameKind::Input => ClientMessage::Input(frame.payload),
+                    FrameKind::Input => ClientMessage::Input(frame.input().unwrap()),
                     FrameKind::Json | FrameKind::Output(_) => frame.message().unwrap(),
                 };
             }
@@ -85,6 +87,15 @@ impl Peer {
     fn read_attach(&mut self) -> ShellAttachRequest {
         let Request::ShellAttach(request) = self.read_request() else { panic!("an attach is requested") };
         request
+    }
+
+    fn read_input(&mut self) -> Input {
+        let ClientMessage::Input(input) = self.read() else { panic!("keys come") };
+        input
+    }
+
+    fn acknowledge(&mut self, Input { request_id, .. }: &Input) {
+        self.send(&ServerMessage::Progress(Progress::Typed { request_id: *request_id }));
     }
 
     fn send(&mut self, message: &ServerMessage) {
@@ -129,7 +140,8 @@ fn attachment_goes_on_with_the_next_daemon() {
         let mut first = Peer::accept(&listener);
         assert_eq!(first.read_attach(), request());
         first.join(7);
-        assert_eq!(first.read(), ClientMessage::Input(b"a".to_vec()));
+        let first_key = first.read_input();
+        assert_eq!(first_key.data, b"a");
         first.print(b"one ");
         assert_eq!(first.read(), ClientMessage::Resize(WindowSize { cols: 90, rows: 20 }));
         // A frame that is cut by the death of the daemon does not count.
@@ -140,7 +152,9 @@ fn attachment_goes_on_with_the_next_daemon() {
         assert_eq!(second.read_attach(), ShellAttachRequest { cursor: Some(11), size, ..request() });
         second.join(11);
         second.print(b"two ");
-        assert_eq!(second.read(), ClientMessage::Input(b"b".to_vec()));
+        assert_eq!(second.read_input(), first_key, "nobody has said that it is recorded");
+        second.acknowledge(&first_key);
+        assert_eq!(second.read_input().data, b"b");
         second.end("stopped", 15);
         drop(dir);
     });
@@ -214,7 +228,7 @@ fn keys_before_the_leaving_are_sent_first() {
         let mut typed = Vec::new();
         loop {
             match peer.read() {
-                ClientMessage::Input(keys) => typed.extend(keys),
+                ClientMessage::Input(keys) => typed.extend(keys.data),
                 ClientMessage::Cancel => break,
                 other => panic!("{other:?}"),
             }
@@ -229,6 +243,98 @@ fn keys_before_the_leaving_are_sent_first() {
     assert_eq!(attachment.next_event().unwrap(), ShellEvent::Joined { cursor: 0 });
     assert!(matches!(attachment.next_event().unwrap(), ShellEvent::Ended(_)));
     assert!(daemon.join().unwrap() == keys);
+}
+
+/// Takes keys as the engine does: each id once, in the order in which they come.
+#[derive(Default)]
+struct Recorded {
+    known: HashSet<RequestId>,
+    typed: Vec<u8>,
+}
+
+impl Recorded {
+    fn take(&mut self, input: &Input) {
+        if self.known.insert(input.request_id) {
+            self.typed.extend(&input.data);
+        }
+    }
+}
+
+/// Catches keys that are lost, doubled or mixed up when daemon after daemon dies: before it took a piece, after it took
+/// one and recorded it, and after it said so.
+#[test]
+fn keys_arrive_once_and_in_order_through_many_daemons() {
+    const LOSSES: usize = 5;
+    let keys: Vec<u8> = (0..=255).cycle().take(900_000).collect();
+    let len = keys.len();
+    let (_dir, home, listener) = home();
+    let daemon = thread::spawn(move || {
+        let mut recorded = Recorded::default();
+        for loss in 0..=LOSSES {
+            let mut peer = Peer::accept(&listener);
+            peer.read_attach();
+            peer.join(0);
+            for piece in 0.. {
+                if recorded.typed.len() == len {
+                    peer.end("stopped", 0);
+                    break;
+                }
+                let input = peer.read_input();
+                if loss < LOSSES && piece == loss * 3 {
+                    // It dies with what it read and did not record.
+                    break;
+                }
+                recorded.take(&input);
+                // Acknowledgements are late, and some never come.
+                if piece % 4 == 3 {
+                    peer.acknowledge(&input);
+                }
+            }
+        }
+        recorded.typed
+    });
+    let keyboard = Keyboard::new().unwrap();
+    let typing = {
+        let (keyboard, keys) = (keyboard.clone(), keys.clone());
+        thread::spawn(move || keys.chunks(1000).all(|part| keyboard.type_in(part)))
+    };
+    let mut attachment = Attachment::attach(link(&home), request(), &keyboard).unwrap();
+    assert_eq!(attachment.next_event().unwrap(), ShellEvent::Joined { cursor: 0 });
+    assert!(matches!(attachment.next_event().unwrap(), ShellEvent::Ended(_)));
+    assert!(typing.join().unwrap());
+    assert!(daemon.join().unwrap() == keys);
+}
+
+/// Catches a client that keeps all that a daemon takes and never acknowledges, and one that never has room again.
+#[test]
+fn unacknowledged_keys_are_bounded() {
+    let (_dir, home, listener) = home();
+    let (full, was_full) = std::sync::mpsc::channel();
+    let daemon = thread::spawn(move || {
+        let mut peer = Peer::accept(&listener);
+        peer.read_attach();
+        peer.join(0);
+        let (mut len, mut last) = (0, None);
+        while len < 1024 * 1024 {
+            let input = peer.read_input();
+            len += input.data.len();
+            last = Some(input);
+        }
+        was_full.recv().unwrap();
+        peer.acknowledge(&last.unwrap());
+        assert_eq!(peer.read_input().data, b"more");
+        peer.end("stopped", 0);
+    });
+    let keyboard = Keyboard::new().unwrap();
+    let mut attachment = Attachment::attach(link(&home), request(), &keyboard).unwrap();
+    assert_eq!(attachment.next_event().unwrap(), ShellEvent::Joined { cursor: 0 });
+    assert!(keyboard.type_in(&vec![b'x'; 1024 * 1024]));
+    assert!(!keyboard.offer(b"y"), "nobody has said that any of it is recorded");
+    full.send(()).unwrap();
+    let patient = thread::spawn(move || keyboard.type_in(b"more"));
+    assert!(matches!(attachment.next_event().unwrap(), ShellEvent::Ended(_)));
+    assert!(patient.join().unwrap());
+    daemon.join().unwrap();
 }
 
 /// Catches a daemon that goes on somewhere else than where the client was.

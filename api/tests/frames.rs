@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use pyro_api::{
-    ClientMessage, Decoder, FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, INPUT_LEN_MAX,
-    JSON_LEN_MAX, OUTPUT_LEN_MAX, Stream, encode_message, encode_output,
+    ClientMessage, Decoder, FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, INPUT_LEN_MAX, Input,
+    JSON_LEN_MAX, OUTPUT_LEN_MAX, RequestId, Stream, encode_input, encode_message, encode_output,
 };
 
 fn head(len: u32, kind: u8) -> [u8; FRAME_HEAD_BYTES] {
@@ -19,11 +19,34 @@ fn bytes_are_those_of_the_documentation() {
     encode_output(Stream::Stdout, b"out", &mut bytes);
     encode_output(Stream::Stderr, b"e", &mut bytes);
     assert_eq!(bytes, b"\x08\0\0\0\0\"cancel\"\x03\0\0\0\x01out\x01\0\0\0\x02e");
+    bytes.clear();
+    let request_id = RequestId::from_bytes(*b"0123456789abcdef");
+    encode_input(&Input { request_id, data: b"ls".to_vec() }, &mut bytes).unwrap();
+    assert_eq!(bytes, b"\x12\0\0\0\x030123456789abcdefls");
+}
+
+/// Catches keys that lose their id on the way, and a piece without a whole id that is taken for keys.
+#[test]
+fn input_is_read_with_its_id() {
+    let request_id = RequestId::from_bytes([7; 16]);
+    for data in [Vec::new(), b"k".to_vec(), vec![0xff; INPUT_LEN_MAX]] {
+        let input = Input { request_id, data };
+        let (mut bytes, mut decoder) = (Vec::new(), Decoder::new());
+        encode_input(&input, &mut bytes).unwrap();
+        decoder.push(&bytes);
+        assert_eq!(decoder.next_frame().unwrap().unwrap().input().unwrap(), input);
+    }
+    let short = Frame { kind: FrameKind::Input, payload: vec![7; 15] };
+    assert!(matches!(short.input(), Err(FrameError::Nameless)));
+    let mut bytes = b"before".to_vec();
+    let long = Input { request_id, data: vec![0; INPUT_LEN_MAX + 1] };
+    assert!(matches!(encode_input(&long, &mut bytes), Err(FrameError::TooLong { .. })));
+    assert_eq!(bytes, b"before");
 }
 
 #[test]
 fn limits_hold_before_the_payload_comes() {
-    let limits = [(0, JSON_LEN_MAX), (1, OUTPUT_LEN_MAX), (2, OUTPUT_LEN_MAX), (3, INPUT_LEN_MAX)];
+    let limits = [(0, JSON_LEN_MAX), (1, OUTPUT_LEN_MAX), (2, OUTPUT_LEN_MAX), (3, 16 + INPUT_LEN_MAX)];
     for (kind, max) in limits {
         let len = u32::try_from(max).unwrap();
         assert_eq!(FrameHead::decode(head(len, kind)).unwrap().len_bytes(), max);

@@ -45,7 +45,8 @@ impl LiveView {
                 | Progress::Sync(_)
                 | Progress::Synced(_)
                 | Progress::SyncFailed(_)
-                | Progress::Joined { .. },
+                | Progress::Joined { .. }
+                | Progress::Typed { .. },
             ) => {}
             Shown::Progress(Progress::Run(progress)) => {
                 if let Some(pull) = self.pull.take() {

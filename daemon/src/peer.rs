@@ -95,7 +95,7 @@ impl Inbox {
 }
 
 impl Outbox {
-    async fn send(&mut self, message: &ServerMessage) -> Result<(), PeerError> {
+    pub(crate) async fn send(&mut self, message: &ServerMessage) -> Result<(), PeerError> {
         self.frame.clear();
         encode_message(message, &mut self.frame)?;
         Ok(self.writer.write_all(&self.frame).await?)
@@ -140,7 +140,7 @@ async fn receive(mut reader: OwnedReadHalf, inbox: mpsc::Sender<Result<ClientMes
             let message = match decoder.next_frame() {
                 Ok(None) => break,
                 Ok(Some(frame)) => match frame.kind {
-                    FrameKind::Input => Ok(ClientMessage::Input(frame.payload)),
+                    FrameKind::Input => frame.input().map(ClientMessage::Input),
                     FrameKind::Json | FrameKind::Output(_) => frame.message(),
                 },
                 Err(error) => Err(error),

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use pyro_api::{
-    Client, ClientInfo, Face, Home, Incoming, Sender, ShellAttachRequest, ShellOpenRequest, Start,
-    WorkspaceExecRequest,
+    Client, ClientInfo, Face, Home, Incoming, Input, Sender, ShellAttachRequest, ShellOpenRequest, Start,
+    WorkspaceExecRequest, new_request_id,
 };
 use pyro_tests::{Pyro, environments};
 
@@ -159,7 +159,8 @@ fn echo(place: &Place<'_>) -> Row {
 }
 
 fn type_until_shown(client: &mut Client, sender: &Sender, line: &str, expected: &str) {
-    sender.input(format!("{line}\n").as_bytes()).expect("the daemon listens");
+    let input = Input { request_id: new_request_id(), data: format!("{line}\n").into_bytes() };
+    sender.input(&input).expect("the daemon listens");
     let mut shown = Vec::new();
     loop {
         match client.receive().expect("the daemon answers") {

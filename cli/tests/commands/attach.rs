@@ -114,7 +114,7 @@ fn hear(heard: &Receiver<ClientMessage>, keys: &[u8]) {
     let mut typed = Vec::new();
     while typed.len() < keys.len() {
         match heard.recv().expect("the client is there") {
-            ClientMessage::Input(bytes) => typed.extend(bytes),
+            ClientMessage::Input(input) => typed.extend(input.data),
             other => panic!("{other:?}"),
         }
     }

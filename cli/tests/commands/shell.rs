@@ -350,8 +350,8 @@ fn attached_pipe_types_until_its_end_and_shows_until_the_shell_ends() {
         joined(peer, 0);
         let mut typed = Vec::new();
         while !typed.ends_with(b"exit\n") {
-            let Some(ClientMessage::Input(bytes)) = peer.read() else { panic!("input comes") };
-            typed.extend(bytes);
+            let Some(ClientMessage::Input(input)) = peer.read() else { panic!("input comes") };
+            typed.extend(input.data);
         }
         peer.print(Stream::Stdout, b"\x1b[?2004h\x1b[31mdone\r\n");
         let end = ShellFollowEnd { shell: stopped(7), next_cursor: 19 };

@@ -3,15 +3,17 @@
 //! Output and input go at the same time: neither a client that does not read nor a job that does not read stops the other
 //! direction, and no other client notices.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::Duration;
 
 use pyro_api::{
-    ApiError, ClientMessage, ErrorCode, Progress, ShellAttachRequest, ShellFollowEnd, ShellFollowRequest,
-    Stream, WindowSize,
+    ApiError, ClientMessage, ErrorCode, Input, Progress, ServerMessage, ShellAttachRequest, ShellFollowEnd,
+    ShellFollowRequest, Stream, WindowSize,
 };
-use pyro_core::{ShellId, TerminalSize, WorkspaceId};
+use pyro_core::{RequestId, ShellId, TerminalSize, WorkspaceId};
 use pyro_store::outputs::StreamId;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -31,9 +33,6 @@ const LINE_BYTES_MAX: usize = 4096;
 
 /// Most input of one client that is taken before there is room for it, in bytes; then its socket fills.
 const AHEAD_MAX: usize = 1024 * 1024;
-
-/// Most input that is recorded as one, in bytes.
-const PART_MAX: usize = 64 * 1024;
 
 /// How long what was typed before a client left may take to find room.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
@@ -72,14 +71,15 @@ impl Session {
         let begin = cursor.map_or_else(|| shown_again(&live), |cursor| cursor.min(live.len()));
         let trace = Trace::new((*self.context.engine.state()).clone(), workspace, shell);
         let follower = self.context.engine.follow(trace.seq().next());
-        let mut screen = Screen { tail: Tail::new(live, begin), trace, follower };
+        let (typed, acknowledged) = watch::channel(None);
+        let mut screen = Screen { tail: Tail::new(live, begin), trace, follower, acknowledged };
         // A client that comes back later begins where it was.
         self.peer.progress(Progress::Joined { cursor: begin }).await?;
         let (outbox, inbox) = self.peer.split();
         let leave = CancellationToken::new();
         {
             let mut output = pin!(screen.send(outbox, &leave));
-            let input = pin!(receive(inbox, typist));
+            let input = pin!(receive(inbox, typist, &typed));
             tokio::select! {
                 sent = &mut output => sent?,
                 received = input => {
@@ -101,6 +101,8 @@ struct Screen {
     tail: Tail,
     trace: Trace,
     follower: Follower,
+    /// The last piece of input that is durable; `None` before the first.
+    acknowledged: watch::Receiver<Option<RequestId>>,
 }
 
 impl Screen {
@@ -110,6 +112,13 @@ impl Screen {
                 () = leave.cancelled() => return Ok(()),
                 gone = outbox.gone() => return Err(gone.into()),
                 () = self.tail.grown() => {}
+                Ok(()) = self.acknowledged.changed() => {
+                    let last = *self.acknowledged.borrow_and_update();
+                    if let Some(request_id) = last {
+                        outbox.send(&ServerMessage::Progress(Progress::Typed { request_id })).await?;
+                    }
+                    continue;
+                }
                 envelope = self.follower.next() => {
                     let envelope = envelope.map_err(|error| ApiError::new(ErrorCode::LogCorrupt, error))?;
                     self.trace.see(&*envelope.ok_or_else(|| error_of(Refusal::Stopping))?);
@@ -130,17 +139,21 @@ impl Screen {
     }
 }
 
-/// Takes what a client types until it leaves.
-async fn receive(inbox: &mut Inbox, typist: Option<Typist>) -> Result<(), Failure> {
-    let mut keys = Vec::new();
+/// Takes what a client types until it leaves. `typed` tells which piece was recorded last.
+async fn receive(
+    inbox: &mut Inbox,
+    typist: Option<Typist>,
+    typed: &watch::Sender<Option<RequestId>>,
+) -> Result<(), Failure> {
+    let mut keys = Keys::default();
     let mut typing = None;
     loop {
-        if let Some(typist) = typist.as_ref().filter(|_| typing.is_none() && !keys.is_empty()) {
-            typing = Some(Box::pin(typist.type_patiently(next_part(&mut keys))));
+        if let Some(typist) = typist.as_ref().filter(|_| typing.is_none()) {
+            typing = keys.next().map(|input| Box::pin(type_one(typist, input, typed)));
         }
         tokio::select! {
-            message = inbox.next(), if keys.len() < AHEAD_MAX => match message {
-                Some(Ok(ClientMessage::Input(bytes))) if typist.is_some() => keys.extend(bytes),
+            message = inbox.next(), if keys.len_bytes < AHEAD_MAX => match message {
+                Some(Ok(ClientMessage::Input(input))) if typist.is_some() => keys.push(input),
                 Some(Ok(ClientMessage::Resize(size))) => if let Some(typist) = &typist {
                     accepted(typist.resize(size_of(size)).await)?;
                 },
@@ -149,8 +162,10 @@ async fn receive(inbox: &mut Inbox, typist: Option<Typist>) -> Result<(), Failur
                         if let Some(typing) = typing {
                             accepted(typing.await)?;
                         }
-                        while let Some(typist) = typist.as_ref().filter(|_| !keys.is_empty()) {
-                            accepted(typist.type_patiently(next_part(&mut keys)).await)?;
+                        for input in keys {
+                            if let Some(typist) = &typist {
+                                accepted(type_one(typist, input, typed).await)?;
+                            }
                         }
                         Ok(())
                     };
@@ -164,18 +179,53 @@ async fn receive(inbox: &mut Inbox, typist: Option<Typist>) -> Result<(), Failur
                     return Err(Failure::Gone(reset.into()));
                 }
             },
-            typed = async { typing.as_mut().expect("it is there").await }, if typing.is_some() => {
+            recorded = async { typing.as_mut().expect("it is there").await }, if typing.is_some() => {
                 typing = None;
-                accepted(typed)?;
+                accepted(recorded)?;
             }
         }
     }
 }
 
-/// Takes the beginning of what is to be typed.
-fn next_part(keys: &mut Vec<u8>) -> Vec<u8> {
-    let rest = keys.split_off(keys.len().min(PART_MAX));
-    std::mem::replace(keys, rest)
+/// Records one piece under its own id, so that a client that sends it again types it once.
+async fn type_one(
+    typist: &Typist,
+    input: Input,
+    typed: &watch::Sender<Option<RequestId>>,
+) -> Result<(), Refusal> {
+    let Input { request_id, data } = input;
+    typist.type_patiently(data, request_id).await?;
+    typed.send_replace(Some(request_id));
+    Ok(())
+}
+
+/// What a client has typed ahead of its shell.
+#[derive(Debug, Default)]
+struct Keys {
+    pieces: VecDeque<Input>,
+    len_bytes: usize,
+}
+
+impl Keys {
+    /// Returns the memory that a piece takes: one that is empty takes some as well.
+    const fn room_of(input: &Input) -> usize {
+        size_of::<Input>() + input.data.len()
+    }
+
+    fn push(&mut self, input: Input) {
+        self.len_bytes += Self::room_of(&input);
+        self.pieces.push_back(input);
+    }
+}
+
+impl Iterator for Keys {
+    type Item = Input;
+
+    fn next(&mut self) -> Option<Input> {
+        let input = self.pieces.pop_front()?;
+        self.len_bytes -= Self::room_of(&input);
+        Some(input)
+    }
 }
 
 /// A shell that ends while somebody types is no error: its end is on the way.

@@ -47,13 +47,13 @@ impl Typist {
         self.context.engine.submit(wish, self.origin(request_id)).await.map(Attempt::Recorded)
     }
 
-    /// Records input as soon as there is room for it.
-    pub(super) async fn type_patiently(&self, data: Vec<u8>) -> Result<(), Refusal> {
+    /// Records input as soon as there is room for it, unless it was recorded under the same id before.
+    pub(super) async fn type_patiently(&self, data: Vec<u8>, request_id: RequestId) -> Result<(), Refusal> {
         loop {
             let room = |typed| self.held(typed).is_some_and(|held| fits(held, data.len()));
             // A shell that has ended makes no room; the rules say so.
             let _running = self.until(room).await;
-            match self.try_type(data.clone(), pyro_api::new_request_id()).await? {
+            match self.try_type(data.clone(), request_id).await? {
                 Attempt::Recorded(_) => return Ok(()),
                 Attempt::NoRoom { .. } => {}
             }
