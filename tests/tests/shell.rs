@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, Write as _};
 
 use pyro_tests::{Output, Pyro, QEMU, SANDBOX, finish, signal};
 use rustix::process::Signal;
@@ -235,8 +235,7 @@ fn several_clients_share_a_shell_and_outlive_the_daemon() {
         let _shown = seat.until("first\r\n");
     }
     signal(pyro.daemon_pid(), Signal::KILL);
-    // Not by a seat: keys that a dying daemon has taken and not recorded are lost.
-    write(&pyro, &id, &shell_id, "yes");
+    seats[1].type_in("yes\r");
     for seat in &mut seats {
         let _shown = seat.until("got yes\r\n");
     }
@@ -247,6 +246,57 @@ fn several_clients_share_a_shell_and_outlive_the_daemon() {
     }
     let (_, output) = whole(&pyro, &id, &shell_id);
     assert_eq!(output.matches("got yes").count(), 1, "{output:?}");
+}
+
+/// Catches keys that are lost, doubled or mixed up when the daemon is killed while they are typed.
+#[test]
+fn keys_arrive_once_and_in_order_whatever_becomes_of_the_daemon() {
+    const LEN: usize = 400_000;
+    let (pyro, id) = sandbox();
+    let shell_id = open(&pyro, &id);
+    write(&pyro, &id, &shell_id, &format!("stty raw -echo; echo ready; head -c {LEN} | sha256sum; exit 5"));
+    while !whole(&pyro, &id, &shell_id).1.contains("ready\n") {}
+    let mut client = pyro
+        .command(&["workspace", "shell", "attach", &id, &shell_id])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    // No byte of the pattern is like those 251 before it, so a part that is missing or moved shows.
+    let keys: Vec<u8> = (0..=250).cycle().take(LEN).collect();
+    let mut stdin = client.stdin.take().unwrap();
+    let (parts, until_killed) = std::sync::mpsc::sync_channel(0);
+    let typing = std::thread::spawn({
+        let keys = keys.clone();
+        move || {
+            for part in keys.chunks(LEN / 4) {
+                stdin.write_all(part).unwrap();
+                parts.send(()).unwrap();
+            }
+        }
+    });
+    for () in until_killed.iter().take(3) {
+        signal(pyro.daemon_pid(), Signal::KILL);
+    }
+    // The last part is told of as well.
+    until_killed.recv().unwrap();
+    typing.join().unwrap();
+    let output = finish(client);
+    assert_eq!(output.code, Some(5), "{}", output.err());
+    let typed = pyro.log().iter().filter(|event| event["kind"] == "shell_input").count();
+    assert!(typed > 1, "it came in pieces");
+    let digest = std::process::Command::new("sh")
+        .args(["-c", "sha256sum"])
+        .stdin({
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&keys).unwrap();
+            file.rewind().unwrap();
+            file
+        })
+        .output()
+        .unwrap();
+    let digest = String::from_utf8(digest.stdout).unwrap();
+    let digest = digest.split(' ').next().unwrap();
+    assert!(output.out().contains(digest), "{digest}: {}", output.out());
 }
 
 /// Catches a write that waits for a job, or that stops other clients of the workspace.

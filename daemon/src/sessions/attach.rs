@@ -209,7 +209,7 @@ struct Keys {
 impl Keys {
     /// Returns the memory that a piece takes: one that is empty takes some as well.
     const fn room_of(input: &Input) -> usize {
-        size_of::<Input>() + input.data.len()
+        core::mem::size_of::<Input>() + input.data.len()
     }
 
     fn push(&mut self, input: Input) {
