@@ -6,11 +6,11 @@ use alloc::vec::Vec;
 use crate::event::{
     BackendProbed, ClockObserved, DaemonStarted, DaemonStopped, DeleteReason, EnvironmentInstallFailed,
     EnvironmentInstalled, EnvironmentRemoved, ExecExited, ExecFailed, ExecLost, ExecStarted, Lifetime,
-    ShellExited, ShellFailed, ShellLost, ShellSignal, ShellStarted, SyncChanges, SyncFailed, SyncFinished,
-    SyncLost, SyncSource, TerminalSize, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted,
-    WorkspaceStopped,
+    OperationResolved, ShellExited, ShellFailed, ShellLost, ShellSignal, ShellStarted, SyncChanges,
+    SyncFailed, SyncFinished, SyncLost, SyncSource, TerminalSize, WorkspaceKind, WorkspaceSpec,
+    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
 };
-use crate::ids::{ExecNumber, ShellId, SyncNumber, WorkspaceId};
+use crate::ids::{ExecNumber, ShellId, SyncNumber, Timestamp, WorkspaceId};
 use crate::limits::Limits;
 use crate::tags::Tags;
 
@@ -35,8 +35,8 @@ pub enum Command {
     RecordEnvironmentInstalled(EnvironmentInstalled),
     /// An environment could not be installed.
     RecordEnvironmentInstallFailed(EnvironmentInstallFailed),
-    /// An installed environment was removed.
-    RecordEnvironmentRemoved(EnvironmentRemoved),
+    /// Installed environments were removed, possibly none.
+    RecordEnvironmentsRemoved(Vec<EnvironmentRemoved>),
     /// Create a workspace or VM without starting it.
     CreateWorkspace {
         /// Its id, drawn by the daemon.
@@ -92,6 +92,11 @@ pub enum Command {
         workspace: WorkspaceId,
         /// Why.
         reason: DeleteReason,
+    },
+    /// Delete everything whose time to live is over.
+    ReapExpired {
+        /// The time now.
+        now: Timestamp,
     },
     /// Everything is deleted.
     RecordDeleted {
@@ -194,6 +199,8 @@ pub enum Command {
     RecordSyncFailed(SyncFailed),
     /// Whether the files are in place cannot be known.
     RecordSyncLost(SyncLost),
+    /// The guest was asked what became of work that an earlier daemon had left open.
+    RecordResolved(OperationResolved),
     /// End a sync now.
     CancelSync {
         /// Where.

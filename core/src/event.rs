@@ -4,6 +4,7 @@
 //! struct. Changing a struct that has been released means adding a new one beside it (see `docs/log-format.md`).
 
 mod kind;
+mod outcome;
 mod shell;
 mod sync;
 
@@ -17,6 +18,7 @@ use crate::environment::EnvironmentName;
 use crate::ids::{ExecNumber, RequestId, Seq, Timestamp, WorkspaceId};
 use crate::limits::Limits;
 
+pub use outcome::{Evidence, Operation, OperationResolved, RequestMet};
 pub use shell::{
     ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized,
     ShellSignal, ShellSignaled, ShellStarted, TerminalSize,
@@ -157,6 +159,10 @@ pub enum Event {
     SyncLost(SyncLost),
     /// Somebody wants the sync to end now.
     SyncCancelRequested(SyncCancelRequested),
+    /// The guest was asked what became of work that an earlier daemon had left open.
+    OperationResolved(OperationResolved),
+    /// What a request asked for was so already.
+    RequestMet(RequestMet),
     /// A record of a kind that this version does not know; it has no effect on the state.
     Unknown(UnknownEvent),
 }
@@ -205,6 +211,8 @@ impl Event {
             Self::SyncFailed(event) => Some(event.workspace),
             Self::SyncLost(event) => Some(event.workspace),
             Self::SyncCancelRequested(event) => Some(event.workspace),
+            Self::OperationResolved(event) => Some(event.workspace),
+            Self::RequestMet(event) => event.workspace,
         }
     }
 
@@ -250,6 +258,8 @@ impl Event {
             Self::SyncFailed(_) => "sync_failed",
             Self::SyncLost(_) => "sync_lost",
             Self::SyncCancelRequested(_) => "sync_cancel_requested",
+            Self::OperationResolved(_) => "operation_resolved",
+            Self::RequestMet(_) => "request_met",
             Self::Unknown(_) => "unknown",
         }
     }

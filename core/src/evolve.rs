@@ -29,6 +29,8 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         Event::DaemonStopped(_)
         | Event::EnvironmentInstallFailed(_)
         | Event::EnvironmentRemoved(_)
+        | Event::OperationResolved(_)
+        | Event::RequestMet(_)
         | Event::Unknown(_) => {}
         Event::WorkspaceCreated(_)
         | Event::WorkspaceLabeled(_)

@@ -19,6 +19,7 @@ mod event;
 mod evolve;
 mod ids;
 mod limits;
+mod met;
 mod react;
 mod reconcile;
 mod rejection;
@@ -32,17 +33,19 @@ pub use environment::{CATALOG, CatalogEntry, EnvironmentName};
 pub use event::{
     Accelerator, Actor, Backend, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped,
     DeleteReason, Envelope, EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event,
-    ExecCancelRequested, ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, ExecutionMode,
-    ExitStatus, Face, Lifetime, LimitsChanged, ProbeVerdict, Process, ShellClosed, ShellClosing, ShellExited,
-    ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled,
-    ShellStarted, StopReason, StreamSummary, SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished,
-    SyncLost, SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize, UnknownEvent,
-    WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
-    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
+    Evidence, ExecCancelRequested, ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted,
+    ExecutionMode, ExitStatus, Face, Lifetime, LimitsChanged, Operation, OperationResolved, ProbeVerdict,
+    Process, RequestMet, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost,
+    ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted, StopReason, StreamSummary,
+    SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncPurpose, SyncRequested,
+    SyncSource, SyncSourceKind, TerminalSize, UnknownEvent, WorkspaceCreated, WorkspaceDeleted,
+    WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec, WorkspaceStartFailed,
+    WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 pub use evolve::evolve;
 pub use ids::{ExecNumber, IdError, RequestId, Seq, ShellId, SyncNumber, Timestamp, WorkspaceId};
 pub use limits::Limits;
+pub use met::met;
 pub use react::react;
 pub use reconcile::reconcile;
 pub use rejection::Rejection;

@@ -75,6 +75,8 @@ pub fn react(state: &State, event: &Event) -> Vec<Action> {
         | Event::SyncFinished(_)
         | Event::SyncFailed(_)
         | Event::SyncLost(_)
+        | Event::OperationResolved(_)
+        | Event::RequestMet(_)
         | Event::Unknown(_) => Vec::new(),
     }
 }

@@ -1,8 +1,8 @@
 //! Events as JSON, for `pyro log`.
 
 use pyro_core::{
-    Cause, Envelope, Event, ExitStatus, ProbeVerdict, StopReason, StreamSummary, SyncChanges, SyncPurpose,
-    WorkspaceKind,
+    Cause, Envelope, Event, Evidence, ExitStatus, Operation, OperationResolved, ProbeVerdict, StopReason,
+    StreamSummary, SyncChanges, SyncPurpose, WorkspaceKind,
 };
 use serde_json::{Value, json};
 
@@ -40,6 +40,8 @@ pub(crate) fn data(event: &Event) -> Value {
             "environment": event.name.as_str(), "version": event.version, "reason": event.reason,
         }),
         Event::EnvironmentRemoved(event) => json!({ "directory": event.directory }),
+        Event::OperationResolved(event) => resolved(event),
+        Event::RequestMet(event) => json!({ "wish": event.wish }),
         Event::Unknown(event) => {
             json!({ "kind": event.kind, "version": event.version, "len_bytes": event.payload.len() })
         }
@@ -175,6 +177,26 @@ fn sync_data(event: &Event) -> Value {
         Event::SyncCancelRequested(event) => json!({ "sync": event.sync.0 }),
         _ => json!({}),
     }
+}
+
+fn resolved(event: &OperationResolved) -> Value {
+    let mut told = match event.operation {
+        Operation::Exec(exec) => json!({ "exec": exec.0 }),
+        Operation::Shell(shell) => json!({ "shell_id": shell.to_string() }),
+        Operation::Sync(sync) => json!({ "sync": sync.0 }),
+    };
+    told["evidence"] = match &event.evidence {
+        Evidence::Unknown => json!({ "journal": "unknown" }),
+        Evidence::Running { stdout_len, stderr_len } => {
+            json!({ "journal": "running", "stdout_len": stdout_len, "stderr_len": stderr_len })
+        }
+        Evidence::Exited { status: how } => json!({ "journal": "exited", "status": status(*how) }),
+        Evidence::InPlace => json!({ "journal": "in_place" }),
+        Evidence::Failed { reason } => json!({ "journal": "failed", "reason": reason }),
+        Evidence::Silent { seen } => json!({ "journal": "silent", "seen": seen }),
+        Evidence::GuestGone { seen } => json!({ "journal": "guest_gone", "seen": seen }),
+    };
+    told
 }
 
 fn changes(changes: &SyncChanges) -> Value {

@@ -4,12 +4,12 @@ use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use pyro_core::{
     Actor, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped, Envelope,
     EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested,
-    ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, LimitsChanged, Seq, ShellClosed,
-    ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized,
-    ShellSignaled, ShellStarted, State, SyncCancelRequested, SyncFailed, SyncFinished, SyncLost,
-    SyncRequested, Timestamp, UnknownEvent, WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting,
-    WorkspaceLabeled, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped,
-    WorkspaceStopping,
+    ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, LimitsChanged, OperationResolved,
+    RequestMet, Seq, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost,
+    ShellRequested, ShellResized, ShellSignaled, ShellStarted, State, SyncCancelRequested, SyncFailed,
+    SyncFinished, SyncLost, SyncRequested, Timestamp, UnknownEvent, WorkspaceCreated, WorkspaceDeleted,
+    WorkspaceDeleting, WorkspaceLabeled, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting,
+    WorkspaceStopped, WorkspaceStopping,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -165,4 +165,6 @@ records! {
     (72, 1) => SyncFailed,
     (73, 1) => SyncLost,
     (74, 1) => SyncCancelRequested,
+    (90, 1) => OperationResolved,
+    (91, 1) => RequestMet,
 }

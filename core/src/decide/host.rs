@@ -45,6 +45,6 @@ pub(super) fn environment_install_failed(fact: &EnvironmentInstallFailed) -> Vec
     vec![Event::EnvironmentInstallFailed(fact.clone())]
 }
 
-pub(super) fn environment_removed(fact: &EnvironmentRemoved) -> Vec<Event> {
-    vec![Event::EnvironmentRemoved(fact.clone())]
+pub(super) fn environments_removed(facts: &[EnvironmentRemoved]) -> Vec<Event> {
+    facts.iter().cloned().map(Event::EnvironmentRemoved).collect()
 }

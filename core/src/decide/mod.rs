@@ -34,7 +34,7 @@ pub fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection>
         Command::RecordProbe(fact) => Ok(host::probed(fact)),
         Command::RecordEnvironmentInstalled(fact) => Ok(host::environment_installed(fact)),
         Command::RecordEnvironmentInstallFailed(fact) => Ok(host::environment_install_failed(fact)),
-        Command::RecordEnvironmentRemoved(fact) => Ok(host::environment_removed(fact)),
+        Command::RecordEnvironmentsRemoved(facts) => Ok(host::environments_removed(facts)),
         Command::CreateWorkspace { workspace, kind, lifetime, spec } => {
             workspace::create(state, *workspace, *kind, *lifetime, spec)
         }
@@ -50,6 +50,7 @@ pub fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection>
         Command::StopWorkspace { workspace } => workspace::stop(state, *workspace),
         Command::RecordStopped(fact) => workspace::stopped(state, fact),
         Command::DeleteWorkspace { workspace, reason } => workspace::delete(state, *workspace, *reason),
+        Command::ReapExpired { now } => Ok(workspace::reap(state, *now)),
         Command::RecordDeleted { workspace } => workspace::deleted(state, *workspace),
         Command::RequestExec { workspace, command, cwd, timeout_ms } => {
             exec::request(state, *workspace, command, cwd.as_ref(), *timeout_ms)
@@ -74,6 +75,7 @@ pub fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection>
         Command::RecordSyncFinished(fact) => sync::finished(state, fact),
         Command::RecordSyncFailed(fact) => sync::failed(state, fact),
         Command::RecordSyncLost(fact) => sync::lost(state, fact),
+        Command::RecordResolved(fact) => workspace::resolved(state, fact),
         Command::CancelSync { workspace, sync } => sync::cancel(state, *workspace, *sync),
     }
 }

@@ -5,11 +5,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::event::{
-    DeleteReason, Event, ExecFailed, ExecLost, ExecRequested, Lifetime, StopReason, SyncSource,
-    WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
-    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
+    DeleteReason, Event, ExecFailed, ExecLost, ExecRequested, Lifetime, Operation, OperationResolved,
+    StopReason, SyncSource, WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind,
+    WorkspaceLabeled, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting,
+    WorkspaceStopped, WorkspaceStopping,
 };
-use crate::ids::{ExecNumber, WorkspaceId};
+use crate::ids::{ExecNumber, Timestamp, WorkspaceId};
 use crate::limits::Limits;
 use crate::rejection::Rejection;
 use crate::state::{Phase, State, Workspace};
@@ -220,6 +221,27 @@ pub(super) fn delete(state: &State, id: WorkspaceId, reason: DeleteReason) -> Re
             Ok(vec![Event::WorkspaceDeleting(WorkspaceDeleting { workspace: id, reason })])
         }
     }
+}
+
+/// One batch, so that a request to reap has all that it led to.
+pub(super) fn reap(state: &State, now: Timestamp) -> Vec<Event> {
+    let expired = state.workspaces.iter().filter(|(_, workspace)| {
+        workspace.expires_at().is_some_and(|at| at <= now)
+            && !matches!(workspace.phase, Phase::Deleting { .. })
+    });
+    let reason = DeleteReason::Expired;
+    expired.map(|(id, _)| Event::WorkspaceDeleting(WorkspaceDeleting { workspace: *id, reason })).collect()
+}
+
+/// What has ended meanwhile needs no evidence.
+pub(super) fn resolved(state: &State, fact: &OperationResolved) -> Result<Vec<Event>, Rejection> {
+    let workspace = existing(state, fact.workspace)?;
+    let is_open = match fact.operation {
+        Operation::Exec(exec) => workspace.open_execs.contains_key(&exec),
+        Operation::Shell(shell) => workspace.shells.get(&shell).is_some_and(|shell| shell.phase.is_open()),
+        Operation::Sync(sync) => workspace.open_syncs.contains_key(&sync),
+    };
+    if is_open { Ok(vec![Event::OperationResolved(fact.clone())]) } else { Err(Rejection::Stale) }
 }
 
 pub(super) fn deleted(state: &State, id: WorkspaceId) -> Result<Vec<Event>, Rejection> {

@@ -43,6 +43,8 @@ impl Event {
         "sync_failed",
         "sync_lost",
         "sync_cancel_requested",
+        "operation_resolved",
+        "request_met",
         "unknown",
     ];
 }

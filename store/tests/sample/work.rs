@@ -1,10 +1,11 @@
 //! Samples of the events of shells, syncs and clocks.
 
 use pyro_core::{
-    ClockObserved, Event, ExitStatus, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellId,
-    ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted,
-    SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncNumber, SyncPurpose,
-    SyncRequested, SyncSource, SyncSourceKind, TerminalSize, WorkspaceId,
+    ClockObserved, Event, Evidence, ExecNumber, ExitStatus, Operation, OperationResolved, RequestMet,
+    ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellId, ShellInput, ShellLost, ShellRequested,
+    ShellResized, ShellSignal, ShellSignaled, ShellStarted, SyncCancelRequested, SyncChanges, SyncFailed,
+    SyncFinished, SyncLost, SyncNumber, SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize,
+    WorkspaceId,
 };
 
 use super::{summary, text, workspace};
@@ -68,8 +69,29 @@ pub(super) fn following_kind(event: &Event) -> Vec<Event> {
         Event::SyncCancelRequested(_) => [i64::MIN, 1_800_000_000_000_000]
             .map(|offset_us| Event::ClockObserved(ClockObserved { host_boot_id: text(), offset_us }))
             .to_vec(),
+        Event::ClockObserved(_) => resolved(workspace),
+        Event::OperationResolved(_) => [None, Some(workspace)]
+            .map(|workspace| Event::RequestMet(RequestMet { workspace, wish: text() }))
+            .to_vec(),
         _ => Vec::new(),
     }
+}
+
+fn resolved(workspace: WorkspaceId) -> Vec<Event> {
+    let exec = Operation::Exec(ExecNumber(u32::MAX));
+    [
+        (exec, Evidence::Unknown),
+        (Operation::Shell(SHELL), Evidence::Running { stdout_len: 1 << 40, stderr_len: 0 }),
+        (exec, Evidence::Exited { status: ExitStatus::TimedOut }),
+        (Operation::Sync(SYNC), Evidence::InPlace),
+        (Operation::Sync(SYNC), Evidence::Failed { reason: text() }),
+        (exec, Evidence::Silent { seen: text() }),
+        (exec, Evidence::GuestGone { seen: text() }),
+    ]
+    .map(|(operation, evidence)| {
+        Event::OperationResolved(OperationResolved { workspace, operation, evidence })
+    })
+    .to_vec()
 }
 
 fn sync_requested(workspace: WorkspaceId) -> Vec<Event> {
