@@ -243,7 +243,7 @@ pub fn stop_daemon(home: &Home, info: &ClientInfo) -> Result<Option<u32>, Connec
     };
     // Whoever answers now was alive when the handle was opened, so the handle is that of the daemon.
     match Client::handshake(stream, info) {
-        Ok(mut client) => match client.call(DaemonStopRequest {}, drop) {
+        Ok(mut client) => match client.call(DaemonStopRequest::default(), drop) {
             Ok(_) | Err(crate::CallError::Transport(TransportError::Lost)) => {}
             Err(crate::CallError::Failed(error)) => return Err(ConnectError::Refused(error)),
             Err(crate::CallError::Transport(error)) => return Err(error.into()),

@@ -105,6 +105,8 @@ codes! {
     LimitReached = "limit_reached",
     /// The request id was used before, for another request.
     RequestIdReused = "request_id_reused",
+    /// The request was carried out before, and its result cannot be given any more; the message says what came of it.
+    ResultGone = "result_gone",
     /// The request was canceled.
     Canceled = "canceled",
     /// The environment could not be installed, or its files are damaged.
@@ -113,8 +115,6 @@ codes! {
     ToolMissing = "tool_missing",
     /// No guest could be booted.
     GuestUnavailable = "guest_unavailable",
-    /// The guest ended before the command did.
-    GuestLost = "guest_lost",
     /// The command could not be started in the guest.
     ExecFailed = "exec_failed",
     /// What became of the command cannot be known.

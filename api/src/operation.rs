@@ -1,5 +1,6 @@
 //! The table of operations: which request is answered by which response.
 
+use pyro_core::RequestId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::request::{
     WorkspaceListRequest, WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest,
     WorkspaceStopRequest, WorkspaceSyncPushRequest,
 };
+use crate::request_id::new_request_id;
 use crate::response::{
     DaemonStatus, DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject, ExecOutcome, LogEnd,
     LogExplanation, LogHead, NetworkInfo, PruneResult, PullResult, ReapResult, RunOutcome, ShellCloseResult,
@@ -27,10 +29,16 @@ pub trait Operation: Into<Request> + Clone {
 
     /// Takes the answer out of a response; `None` when the response belongs to another operation.
     fn response(response: Response) -> Option<Self::Response>;
+
+    /// Gives a request that changes something an id if it has none, so that it can be repeated after a lost reply.
+    fn identify(&mut self);
 }
 
 macro_rules! operations {
-    ($($(#[$doc:meta])* $name:ident($request:ty) -> $response:ty,)+) => {
+    (@id $request:ident $id:ident) => { $request.$id };
+    (@id $request:ident) => { None };
+    (@name $id:ident $name:ident) => { stringify!($name) };
+    ($($(#[$doc:meta])* $name:ident($request:ty $(, $id:ident)?) -> $response:ty,)+) => {
         /// All that can be asked of the daemon.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
@@ -43,6 +51,19 @@ macro_rules! operations {
         #[serde(rename_all = "snake_case")]
         pub enum Response {
             $($(#[$doc])* $name($response),)+
+        }
+
+        impl Request {
+            /// Returns the id that makes a repetition harmless; `None` for a request that has none or changes nothing.
+            #[must_use]
+            pub const fn request_id(&self) -> Option<RequestId> {
+                match self {
+                    $(Self::$name(_request) => { operations!(@id _request $($id)?) })+
+                }
+            }
+
+            /// The names of the requests that change something, in the order of the table.
+            pub const CHANGING: &'static [&'static str] = &[$($(operations!(@name $id $name),)?)+];
         }
 
         $(
@@ -61,6 +82,10 @@ macro_rules! operations {
                         _ => None,
                     }
                 }
+
+                fn identify(&mut self) {
+                    $(self.$id.get_or_insert_with(new_request_id);)?
+                }
             }
         )+
     };
@@ -68,45 +93,45 @@ macro_rules! operations {
 
 operations! {
     /// Creates a VM, runs one command in it and deletes it; sends progress and output.
-    Run(RunRequest) -> RunOutcome,
+    Run(RunRequest, request_id) -> RunOutcome,
     /// Lists the catalog of environments.
     EnvList(EnvListRequest) -> EnvList,
     /// Installs an environment; sends progress.
-    EnvPull(EnvPullRequest) -> PullResult,
+    EnvPull(EnvPullRequest, request_id) -> PullResult,
     /// Tells about one environment.
     EnvInspect(EnvInspectRequest) -> EnvObject,
     /// Removes what is left of old installations.
-    EnvPrune(EnvPruneRequest) -> PruneResult,
+    EnvPrune(EnvPruneRequest, request_id) -> PruneResult,
     /// Creates a VM without starting it.
-    VmCreate(VmCreateRequest) -> VmObject,
+    VmCreate(VmCreateRequest, request_id) -> VmObject,
     /// Boots a VM.
-    VmStart(VmStartRequest) -> VmObject,
+    VmStart(VmStartRequest, request_id) -> VmObject,
     /// Runs one command in a started VM and deletes it; sends progress and output.
-    VmExec(VmExecRequest) -> RunOutcome,
+    VmExec(VmExecRequest, request_id) -> RunOutcome,
     /// Stops a VM.
-    VmStop(VmStopRequest) -> VmObject,
+    VmStop(VmStopRequest, request_id) -> VmObject,
     /// Deletes a VM.
-    VmDelete(VmDeleteRequest) -> DeleteResult,
+    VmDelete(VmDeleteRequest, request_id) -> DeleteResult,
     /// Tells about a VM.
     VmStatus(VmStatusRequest) -> VmObject,
     /// Tells about the network of a VM.
     VmNetworkInfo(VmNetworkInfoRequest) -> NetworkInfo,
     /// Deletes all VMs and workspaces whose time to live is over.
-    VmReapExpired(VmReapExpiredRequest) -> ReapResult,
+    VmReapExpired(VmReapExpiredRequest, request_id) -> ReapResult,
     /// Creates a workspace and starts it; sends progress.
-    WorkspaceCreate(WorkspaceCreateRequest) -> WorkspaceObject,
+    WorkspaceCreate(WorkspaceCreateRequest, request_id) -> WorkspaceObject,
     /// Lists all workspaces.
     WorkspaceList(WorkspaceListRequest) -> WorkspaceList,
     /// Tells about a workspace.
     WorkspaceStatus(WorkspaceStatusRequest) -> WorkspaceObject,
     /// Runs one command in a started workspace; sends output.
-    WorkspaceExec(WorkspaceExecRequest) -> ExecOutcome,
+    WorkspaceExec(WorkspaceExecRequest, request_id) -> ExecOutcome,
     /// Sends the commands that ended in a workspace, each followed by its output.
     WorkspaceLogs(WorkspaceLogsRequest) -> WorkspaceLogsEnd,
     /// Brings files into a workspace; sends progress, and with `watch` the result of each push.
-    WorkspaceSyncPush(WorkspaceSyncPushRequest) -> SyncResult,
+    WorkspaceSyncPush(WorkspaceSyncPushRequest, request_id) -> SyncResult,
     /// Opens a shell.
-    ShellOpen(ShellOpenRequest) -> ShellObject,
+    ShellOpen(ShellOpenRequest, request_id) -> ShellObject,
     /// Lists shells.
     ShellList(ShellListRequest) -> ShellList,
     /// Reads what a shell printed.
@@ -116,19 +141,19 @@ operations! {
     /// Joins a terminal to a shell; sends output, takes input and sizes.
     ShellAttach(ShellAttachRequest) -> ShellFollowEnd,
     /// Types into a shell.
-    ShellWrite(ShellWriteRequest) -> ShellWriteResult,
+    ShellWrite(ShellWriteRequest, request_id) -> ShellWriteResult,
     /// Sends a signal to a shell.
-    ShellSignal(ShellSignalRequest) -> ShellSignalResult,
+    ShellSignal(ShellSignalRequest, request_id) -> ShellSignalResult,
     /// Gives a shell's terminal another size.
-    ShellResize(ShellResizeRequest) -> ShellObject,
+    ShellResize(ShellResizeRequest, request_id) -> ShellObject,
     /// Closes a shell.
-    ShellClose(ShellCloseRequest) -> ShellCloseResult,
+    ShellClose(ShellCloseRequest, request_id) -> ShellCloseResult,
     /// Boots a stopped workspace.
-    WorkspaceStart(WorkspaceStartRequest) -> WorkspaceObject,
+    WorkspaceStart(WorkspaceStartRequest, request_id) -> WorkspaceObject,
     /// Stops a workspace.
-    WorkspaceStop(WorkspaceStopRequest) -> WorkspaceObject,
+    WorkspaceStop(WorkspaceStopRequest, request_id) -> WorkspaceObject,
     /// Deletes a workspace.
-    WorkspaceDelete(WorkspaceDeleteRequest) -> WorkspaceDeleteResult,
+    WorkspaceDelete(WorkspaceDeleteRequest, request_id) -> WorkspaceDeleteResult,
     /// Sends the events of the log.
     Log(LogRequest) -> LogEnd,
     /// Explains one event of the log.
@@ -140,5 +165,5 @@ operations! {
     /// Tells about the daemon.
     DaemonStatus(DaemonStatusRequest) -> DaemonStatus,
     /// Ends the daemon. Guests go on.
-    DaemonStop(DaemonStopRequest) -> DaemonStopped,
+    DaemonStop(DaemonStopRequest, request_id) -> DaemonStopped,
 }

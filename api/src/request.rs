@@ -139,12 +139,28 @@ macro_rules! empty_requests {
 empty_requests! {
     /// Lists the catalog of environments.
     EnvListRequest,
-    /// Removes what is left of old and unfinished installations.
-    EnvPruneRequest,
     /// Tells about the daemon.
     DaemonStatusRequest,
-    /// Ends the daemon in order; guests go on.
-    DaemonStopRequest,
+}
+
+/// Removes what is left of old and unfinished installations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnvPruneRequest {
+    /// Makes a repetition harmless: a second request with the same UUID gets the outcome of the first
+    #[serde(default, with = "crate::request_id", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub request_id: Option<RequestId>,
+}
+
+/// Ends the daemon in order; guests go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DaemonStopRequest {
+    /// Makes a repetition harmless: a second request with the same UUID gets the outcome of the first
+    #[serde(default, with = "crate::request_id", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub request_id: Option<RequestId>,
 }
 
 /// Installs an environment, or repairs its installation.
@@ -155,6 +171,11 @@ pub struct EnvPullRequest {
     /// Environment to install, such as debian:12
     #[cfg_attr(feature = "clap", arg(value_name = "ENVIRONMENT"))]
     pub environment: String,
+    /// Makes a repetition harmless: a second request with the same UUID gets the outcome of the first
+    #[serde(default, with = "crate::request_id", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "UUID", value_parser = parse_request_id))]
+    pub request_id: Option<RequestId>,
 }
 
 /// Tells about one environment.

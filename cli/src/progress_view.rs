@@ -12,13 +12,13 @@ use crate::sync_view::SyncView;
 
 /// Asks for an operation and shows how far it is, to people only.
 pub(crate) fn call_with_progress<O: Operation>(operation: O, format: Format) -> Result<O::Response, Failure> {
-    let mut client = Session::starting()?.connect()?;
+    let session = Session::starting()?;
     if format == Format::Json {
-        return Ok(client.call(operation, drop)?);
+        return session.call(operation);
     }
     let mut view = ProgressView::new()?;
     let mut shown = Ok(());
-    let response = client.call(operation, |incoming| {
+    let response = session.call_observing(operation, |incoming| {
         if let Incoming::Progress(progress) = incoming
             && shown.is_ok()
         {

@@ -2,7 +2,9 @@
 
 use std::io;
 
-use pyro_api::{ApiError, Client, ClientInfo, ErrorCode, Face, Home, Link, Operation, Start};
+use pyro_api::{
+    ApiError, CancelToken, Client, ClientInfo, ErrorCode, Face, Home, Incoming, Link, Operation, Start,
+};
 
 use crate::exit::Failure;
 
@@ -48,6 +50,18 @@ impl Session {
 
     /// Asks for an operation of which only the result counts.
     pub(crate) fn call<O: Operation>(&self, operation: O) -> Result<O::Response, Failure> {
-        Ok(self.connect()?.call(operation, drop)?)
+        self.call_observing(operation, drop)
+    }
+
+    /// Asks for an operation. What comes before its result goes to `observe`.
+    ///
+    /// When the daemon goes before it has answered, the next one is asked again, under the same request id.
+    pub(crate) fn call_observing<O: Operation>(
+        &self,
+        mut operation: O,
+        observe: impl FnMut(Incoming),
+    ) -> Result<O::Response, Failure> {
+        operation.identify();
+        Ok(self.link().call(&operation, &CancelToken::new(), observe)?)
     }
 }

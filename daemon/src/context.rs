@@ -1,7 +1,7 @@
 //! What the parts of the daemon share.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use pyro_api::Home;
@@ -36,6 +36,8 @@ pub(crate) struct Context {
     /// Held while a way to run guests is tried, so that it is tried once.
     pub(crate) probing: tokio::sync::Mutex<()>,
     pub(crate) stopping: CancellationToken,
+    /// Somebody asked for the end of the daemon, and that is on record.
+    pub(crate) stop_requested: AtomicBool,
     pub(crate) started_at: Instant,
     pub(crate) clients: AtomicU64,
 }

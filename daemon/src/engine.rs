@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use pyro_core::{
     Action, Actor, Cause, Command, Envelope, Event, Rejection, RequestId, Seq, State, Timestamp, decide,
-    evolve, react,
+    evolve, met, react,
 };
 use pyro_store::{AppendError, Checkpoints, Draft, EventLog, ReadError, Reader};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -56,7 +56,7 @@ pub(crate) enum Refusal {
 /// What became of an accepted submission.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
-    /// These events are durable now; the list is empty when what was asked for was so already.
+    /// These events are durable now; the list is empty when what was observed was so already.
     Done(Vec<Arc<Envelope>>),
     /// The same request was accepted earlier, with these events; nothing happened now.
     Repeated(Vec<Arc<Envelope>>),
@@ -140,6 +140,13 @@ impl Engine {
         let (reply, _nobody_waits) = oneshot::channel();
         // An engine that has ended takes nothing, and its log says so.
         let _ended = self.inbox.send(Submission { command, origin, reply }).await;
+    }
+
+    /// Returns the events that a request led to in an earlier try; none when it was never accepted.
+    pub(crate) fn earlier(&self, id: RequestId) -> Result<Vec<Envelope>, ReadError> {
+        let cause = Cause::Request(id);
+        // A batch can hold events of others as well.
+        Ok(self.reader.request(id)?.into_iter().filter(|envelope| envelope.cause == cause).collect())
     }
 
     /// Returns the time now, after the state has learned of it if somebody has set the clock.
@@ -244,12 +251,15 @@ impl Writer {
             Ok(None) => {}
             Err(error) => return answer(reply, Err(error.into())),
         }
-        let events = match decide(&group.state, &command) {
+        let mut events = match decide(&group.state, &command) {
             Ok(events) => events,
             Err(rejection) => return answer(reply, Err(rejection.into())),
         };
         if let Cause::Request(id) = origin.cause {
             group.requests.insert(id);
+            if events.is_empty() {
+                events.extend(met(&command));
+            }
         }
         group.accepted.push(Accepted { reply, events: events.len() });
         for event in events {
@@ -351,7 +361,7 @@ mod tests {
     }
 
     fn remark(number: usize) -> Command {
-        Command::RecordEnvironmentRemoved(EnvironmentRemoved { directory: number.to_string() })
+        Command::RecordEnvironmentsRemoved(vec![EnvironmentRemoved { directory: number.to_string() }])
     }
 
     fn open(dir: &std::path::Path) -> Engine {

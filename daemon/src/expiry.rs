@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyro_core::{Command, DeleteReason, Phase, State, Timestamp, WorkspaceId};
+use pyro_core::{Command, Phase, State, Timestamp};
 
 use crate::clock;
 use crate::context::Context;
@@ -25,21 +25,12 @@ pub(crate) async fn run(context: Arc<Context>) {
     }
 }
 
-/// Deletes what is expired now and returns its ids, with the state before.
-pub(crate) async fn reap(context: &Context) -> (Vec<WorkspaceId>, Arc<State>) {
+/// Deletes what is expired now.
+async fn reap(context: &Context) {
     let now = context.engine.now().await;
-    let state = context.engine.state();
-    let mut reaped = Vec::new();
-    for (id, workspace) in &state.workspaces {
-        let expired = workspace.expires_at().is_some_and(|at| at <= now);
-        if expired && !matches!(workspace.phase, Phase::Deleting { .. }) {
-            context
-                .record_quietly(Command::DeleteWorkspace { workspace: *id, reason: DeleteReason::Expired })
-                .await;
-            reaped.push(*id);
-        }
+    if next_expiry(&context.engine.state()).is_some_and(|at| at <= now) {
+        context.record_quietly(Command::ReapExpired { now }).await;
     }
-    (reaped, state)
 }
 
 fn next_expiry(state: &State) -> Option<Timestamp> {

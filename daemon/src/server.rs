@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pyro_api::{ApiError, Home, Readiness};
@@ -90,7 +91,10 @@ async fn serve(home: Home, ready: &mut Option<OwnedFd>) -> Result<(), StartupErr
     drop(listener);
     context.stopping.cancel();
     tracing::info!(reason, "ending");
-    context.record_quietly(Command::RecordDaemonStopped(DaemonStopped { reason: reason.to_owned() })).await;
+    if !context.stop_requested.load(Ordering::Relaxed) {
+        let fact = DaemonStopped { reason: reason.to_owned() };
+        context.record_quietly(Command::RecordDaemonStopped(fact)).await;
+    }
     // Only the socket of this daemon is removed: it still holds the lock of the log.
     let _gone_already = std::fs::remove_file(context.home.socket());
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use pyro_api::{ApiError, ErrorCode, Home, HomeError};
@@ -114,6 +114,7 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
         host_rebooted,
         probing: tokio::sync::Mutex::new(()),
         stopping: CancellationToken::new(),
+        stop_requested: AtomicBool::new(false),
         started_at: Instant::now(),
         clients: AtomicU64::new(0),
     });

@@ -45,18 +45,18 @@ fn inspect(request: EnvInspectRequest, format: Format) -> Result<ExitCode, Failu
 }
 
 fn prune(format: Format) -> Result<ExitCode, Failure> {
-    print(&Session::starting()?.call(EnvPruneRequest {})?, format, prune_text)
+    print(&Session::starting()?.call(EnvPruneRequest::default())?, format, prune_text)
 }
 
 fn pull(request: EnvPullRequest, format: Format) -> Result<ExitCode, Failure> {
-    let mut client = Session::starting()?.connect()?;
+    let session = Session::starting()?;
     if format == Format::Json {
-        return print(&client.call(request, drop)?, format, pull_text);
+        return print(&session.call(request)?, format, pull_text);
     }
     let mut stderr = Sink::stderr()?;
     let mut view = PullView::new(&request.environment, &mut stderr)?;
     let mut shown = Ok(());
-    let result = client.call(request, |incoming| {
+    let result = session.call_observing(request, |incoming| {
         if let Incoming::Progress(Progress::Pull(progress)) = incoming
             && shown.is_ok()
         {

@@ -42,7 +42,7 @@ impl Session {
         &mut self,
         request: ShellFollowRequest,
     ) -> Result<ShellFollowEnd, Failure> {
-        let (workspace, shell) = self.find_shell(&request.workspace_id, &request.shell_id, None)?;
+        let (workspace, shell) = self.find_shell(&request.workspace_id, &request.shell_id, None).await?;
         self.show(workspace, shell, Some(request.cursor), None).await
     }
 
@@ -50,7 +50,7 @@ impl Session {
         &mut self,
         request: ShellAttachRequest,
     ) -> Result<ShellFollowEnd, Failure> {
-        let (workspace, shell) = self.find_shell(&request.workspace_id, &request.shell_id, None)?;
+        let (workspace, shell) = self.find_shell(&request.workspace_id, &request.shell_id, None).await?;
         let typist = Typist::new(&self.context, &self.actor, workspace, shell);
         if let Some(size) = request.size {
             accepted(typist.resize(size_of(size)).await)?;

@@ -1,15 +1,18 @@
 //! `pyro env`, and the installation that a `run` needs.
 
 use pyro_api::{
-    ApiError, ClientMessage, EnvInspectRequest, EnvList, EnvObject, EnvPullRequest, ErrorCode, Progress,
-    PruneResult, PullProgress, PullResult,
+    ApiError, ClientMessage, EnvInspectRequest, EnvList, EnvObject, EnvPruneRequest, EnvPullRequest,
+    ErrorCode, Progress, PruneResult, PullProgress, PullResult,
 };
 use pyro_core::{
-    Command, EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentName, EnvironmentRemoved,
+    Command, EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentName, EnvironmentRemoved, Event,
+    RequestId,
 };
 use pyro_runtime::environment::{Environments, Inspection, Installed, PullError, PullPhase};
 use tokio::sync::mpsc;
 
+use super::repeat::{is_met, result_gone};
+use super::run::reused;
 use super::{Failure, Session};
 
 /// Reports of a pull that wait for a slow client; further ones are left out.
@@ -27,21 +30,30 @@ impl Session {
         Ok(object(&self.on_environments(move |environments| environments.inspect(&name)).await))
     }
 
-    pub(super) async fn env_prune(&self) -> Result<PruneResult, Failure> {
+    pub(super) async fn env_prune(&self, request: EnvPruneRequest) -> Result<PruneResult, Failure> {
+        let known = self.earlier(request.request_id)?;
+        if !known.is_empty() {
+            let is_same = |event: &Event| matches!(event, Event::EnvironmentRemoved(_));
+            if !known.iter().any(|envelope| is_same(&envelope.event) || is_met(&envelope.event, PRUNE)) {
+                return Err(reused().into());
+            }
+            return Ok(pruned(known.iter().map(|envelope| &envelope.event)));
+        }
         let removed = self.on_environments(Environments::prune).await.map_err(|error| {
             ApiError::new(ErrorCode::StorageFailed, format!("failed to remove old environments: {error}"))
         })?;
-        let directories: Vec<_> = removed.iter().map(|path| path.display().to_string()).collect();
-        for directory in &directories {
-            let fact = EnvironmentRemoved { directory: directory.clone() };
-            self.context.engine.submit(Command::RecordEnvironmentRemoved(fact), self.origin(None)).await?;
-        }
-        Ok(PruneResult { count: directories.len() as u64, deleted_environment_dirs: directories })
+        let facts = removed.iter().map(|path| EnvironmentRemoved { directory: path.display().to_string() });
+        let facts = Command::RecordEnvironmentsRemoved(facts.collect());
+        let outcome = self.context.engine.submit(facts, self.origin(request.request_id)).await?;
+        Ok(pruned(outcome.envelopes().iter().map(|envelope| &envelope.event)))
     }
 
     pub(super) async fn env_pull(&mut self, request: EnvPullRequest) -> Result<PullResult, Failure> {
         let name = environment_name(&request.environment)?;
-        let installed = self.pull(&name).await?;
+        let installed = match self.pulled_before(&name, request.request_id).await? {
+            Some(installed) => installed,
+            None => self.pull(&name, Some(request.request_id)).await?,
+        };
         let inspection = self.on_environments(move |environments| environments.inspect(&name)).await;
         Ok(PullResult {
             environment: object(&inspection),
@@ -51,6 +63,31 @@ impl Session {
         })
     }
 
+    /// Returns what an earlier try of a request to pull came to; `None` when there was none.
+    async fn pulled_before(
+        &self,
+        name: &EnvironmentName,
+        request_id: Option<RequestId>,
+    ) -> Result<Option<Installed>, Failure> {
+        let known = self.earlier(request_id)?;
+        let Some(first) = known.first() else { return Ok(None) };
+        match &first.event {
+            Event::EnvironmentInstalled(event) if event.name == *name => {
+                let wanted = name.clone();
+                let installed =
+                    self.on_environments(move |environments| environments.installed(&wanted)).await;
+                let gone = |reason| {
+                    result_gone(format_args!("{name} was installed, and is not there now: {reason}"))
+                };
+                Ok(Some(installed.map_err(gone)?))
+            }
+            Event::EnvironmentInstallFailed(event) if event.name == *name => {
+                Err(ApiError::new(ErrorCode::EnvironmentUnavailable, &event.reason).into())
+            }
+            _ => Err(reused().into()),
+        }
+    }
+
     /// Returns the installation that a guest can boot from, making it first when there is none.
     pub(super) async fn installed(&mut self, name: &EnvironmentName) -> Result<Installed, Failure> {
         let wanted = name.clone();
@@ -58,12 +95,17 @@ impl Session {
             Ok(installed) => Ok(installed),
             Err(reason) => {
                 tracing::info!(%name, %reason, "pulling");
-                self.pull(name).await
+                self.pull(name, None).await
             }
         }
     }
 
-    async fn pull(&mut self, name: &EnvironmentName) -> Result<Installed, Failure> {
+    /// Installs. `asked` is there when somebody asked for this and nothing else, with the id of the request.
+    async fn pull(
+        &mut self,
+        name: &EnvironmentName,
+        asked: Option<Option<RequestId>>,
+    ) -> Result<Installed, Failure> {
         let (sender, mut reports) = mpsc::channel(PROGRESS_LEN);
         let pull = self.context.environments.pull(name, &self.context.programs.agent, move |report| {
             // The next report says more than the one that is left out here.
@@ -96,7 +138,7 @@ impl Session {
             }
         };
         drop(pull);
-        self.record_pull(name, &pulled).await?;
+        self.record_pull(name, &pulled, asked).await?;
         Ok(pulled.map_err(|error| pull_error(&error))?)
     }
 
@@ -104,6 +146,7 @@ impl Session {
         &self,
         name: &EnvironmentName,
         pulled: &Result<Installed, PullError>,
+        asked: Option<Option<RequestId>>,
     ) -> Result<(), Failure> {
         let state = self.context.engine.state();
         let version = pyro_core::CATALOG
@@ -118,7 +161,8 @@ impl Session {
                     source: installed.manifest().source.clone(),
                     manifest_digest: installed.manifest_digest().to_owned(),
                 };
-                if state.environments.get(name) == Some(&fact) {
+                // A request is on record in any case, so that a repetition is known.
+                if asked.is_none() && state.environments.get(name) == Some(&fact) {
                     return Ok(());
                 }
                 Command::RecordEnvironmentInstalled(fact)
@@ -129,7 +173,7 @@ impl Session {
                 reason: chain(error),
             }),
         };
-        self.context.engine.submit(command, self.origin(None)).await?;
+        self.context.engine.submit(command, self.origin(asked.flatten())).await?;
         Ok(())
     }
 
@@ -143,6 +187,18 @@ impl Session {
             .await
             .expect("a look at files does not panic")
     }
+}
+
+/// The wish of a request to prune.
+const PRUNE: &str = "prune_environments";
+
+fn pruned<'a>(events: impl Iterator<Item = &'a Event>) -> PruneResult {
+    let directories = events.filter_map(|event| match event {
+        Event::EnvironmentRemoved(event) => Some(event.directory.clone()),
+        _ => None,
+    });
+    let deleted_environment_dirs: Vec<_> = directories.collect();
+    PruneResult { count: deleted_environment_dirs.len() as u64, deleted_environment_dirs }
 }
 
 pub(super) fn environment_name(text: &str) -> Result<EnvironmentName, ApiError> {

@@ -8,6 +8,7 @@ use pyro_core::{
     Workspace, WorkspaceId, WorkspaceKind,
 };
 
+use super::repeat::{Moment, is_met, same};
 use super::{Failure, Session, error_of};
 use crate::engine::{Engine, Refusal};
 
@@ -35,17 +36,20 @@ impl Session {
         })
     }
 
+    /// Starts and returns when it answered.
     pub(super) async fn start(
         &self,
         workspace: WorkspaceId,
         kind: WorkspaceKind,
         request_id: Option<RequestId>,
-    ) -> Result<(), Failure> {
-        let from = self.context.engine.state().seq;
+    ) -> Result<Moment, Failure> {
         let wish = Command::StartWorkspace { workspace };
         let outcome = self.context.engine.submit(wish, self.origin(request_id)).await?;
-        let first = outcome.envelopes().first().map_or(from.next(), |envelope| envelope.seq);
-        until(&self.context.engine, workspace, first, |event| match event {
+        let first = same(&outcome, |event| {
+            matches!(event, Event::WorkspaceStarting(_))
+                && !outcome.envelopes().iter().any(|other| matches!(other.event, Event::WorkspaceCreated(_)))
+        })?;
+        let ((), started) = until_at(&self.context.engine, workspace, first, |event| match event {
             Event::WorkspaceStarted(_) => Some(Ok(())),
             Event::WorkspaceStartFailed(event) => {
                 Some(Err(ApiError::new(ErrorCode::GuestUnavailable, &event.reason)))
@@ -53,24 +57,31 @@ impl Session {
             Event::WorkspaceDeleted(_) => Some(Err(gone(workspace, kind))),
             _ => None,
         })
-        .await
+        .await?;
+        Ok(Moment::of(&outcome, started))
     }
 
+    /// Stops and returns when its guest was gone.
     pub(super) async fn stop(
         &self,
         workspace: WorkspaceId,
         kind: WorkspaceKind,
         request_id: Option<RequestId>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Moment, Failure> {
         let wish = Command::StopWorkspace { workspace };
         let outcome = self.context.engine.submit(wish, self.origin(request_id)).await?;
-        let Some(first) = outcome.envelopes().first().map(|envelope| envelope.seq) else { return Ok(()) };
-        until(&self.context.engine, workspace, first, |event| match event {
+        let is_met = |event: &Event| is_met(event, "stop_workspace");
+        let first = same(&outcome, |event| matches!(event, Event::WorkspaceStopping(_)) || is_met(event))?;
+        if outcome.envelopes().iter().any(|envelope| is_met(&envelope.event)) {
+            return Ok(Moment::of(&outcome, first));
+        }
+        let ((), stopped) = until_at(&self.context.engine, workspace, first, |event| match event {
             Event::WorkspaceStopped(_) => Some(Ok(())),
             Event::WorkspaceDeleted(_) => Some(Err(gone(workspace, kind))),
             _ => None,
         })
-        .await
+        .await?;
+        Ok(Moment::of(&outcome, stopped))
     }
 
     /// Deletes and returns the reason, which is another one when somebody else was faster.
@@ -79,10 +90,12 @@ impl Session {
         workspace: WorkspaceId,
         request_id: Option<RequestId>,
     ) -> Result<DeleteReason, Failure> {
-        let from = self.context.engine.state().seq;
         let wish = Command::DeleteWorkspace { workspace, reason: DeleteReason::Explicit };
         let outcome = self.context.engine.submit(wish, self.origin(request_id)).await?;
-        let first = outcome.envelopes().first().map_or(from.next(), |envelope| envelope.seq);
+        let first = same(&outcome, |event| match event {
+            Event::WorkspaceDeleting(event) => event.reason == DeleteReason::Explicit,
+            event => is_met(event, "delete_workspace"),
+        })?;
         self.until_deleted(workspace, first).await
     }
 
@@ -136,6 +149,16 @@ pub(super) async fn until<T>(
     first: Seq,
     decide: impl Fn(&Event) -> Option<Result<T, ApiError>>,
 ) -> Result<T, Failure> {
+    until_at(engine, workspace, first, decide).await.map(|(decided, _)| decided)
+}
+
+/// Waits for an event of a workspace that decides a request, and returns its position as well.
+pub(super) async fn until_at<T>(
+    engine: &Engine,
+    workspace: WorkspaceId,
+    first: Seq,
+    decide: impl Fn(&Event) -> Option<Result<T, ApiError>>,
+) -> Result<(T, Seq), Failure> {
     let mut follower = engine.follow(first);
     loop {
         let envelope = follower.next().await.map_err(|error| ApiError::new(ErrorCode::LogCorrupt, error))?;
@@ -143,12 +166,12 @@ pub(super) async fn until<T>(
         if envelope.event.workspace() == Some(workspace)
             && let Some(decided) = decide(&envelope.event)
         {
-            return Ok(decided?);
+            return Ok((decided?, envelope.seq));
         }
     }
 }
 
-const fn noun(kind: WorkspaceKind) -> &'static str {
+pub(super) const fn noun(kind: WorkspaceKind) -> &'static str {
     match kind {
         WorkspaceKind::Vm => "VM",
         WorkspaceKind::Workspace => "workspace",

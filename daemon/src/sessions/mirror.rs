@@ -76,7 +76,7 @@ impl Session {
         let first = self.request_sync(workspace, source.clone(), &request.dest, None, None).await?;
         let first = Requested { totals: Some(totals), ..first };
         let ended = self.until_synced(&first).await?;
-        let result = self.sync_result(&first.event, &ended.result?);
+        let result = self.sync_result(&first, &ended.result?).await?;
         self.peer.progress(Progress::Synced(result.clone())).await?;
         let mut mirror = Mirror { workspace, dir, source, destination: request.dest, pushed, result };
         if !ended.canceled {
@@ -160,7 +160,7 @@ impl Session {
             Err(_) if ended.canceled => return Ok(Ok(Next::End)),
             Err(error) => return survived(error),
         };
-        let result = self.sync_result(&requested.event, &finished);
+        let result = self.sync_result(&requested, &finished).await?;
         self.peer.progress(Progress::Synced(result)).await?;
         mirror.add(&finished);
         Ok(Ok(if ended.canceled { Next::End } else { Next::LookAgain }))

@@ -8,6 +8,7 @@ mod history;
 mod life;
 mod log;
 mod mirror;
+mod repeat;
 mod run;
 mod shell;
 mod spec;
@@ -136,11 +137,13 @@ impl Session {
                 Err(Failure::Told(error)) => Err(error),
                 Err(Failure::Gone(error)) => return Err(error),
             };
-            let stopping = matches!(reply, Ok(Response::DaemonStop(_)));
-            self.peer.send(&ServerMessage::Reply(Box::new(reply))).await?;
+            let stopping = self.context.stop_requested.load(Ordering::Relaxed);
+            let sent = self.peer.send(&ServerMessage::Reply(Box::new(reply))).await;
+            // It is on record, so it comes to pass, whoever knows of it.
             if stopping {
                 self.context.stopping.cancel();
             }
+            sent?;
         }
         Ok(())
     }
@@ -151,15 +154,17 @@ impl Session {
             Request::EnvList(_) => self.env_list().await.map(Response::EnvList),
             Request::EnvPull(request) => self.env_pull(request).await.map(Response::EnvPull),
             Request::EnvInspect(request) => self.env_inspect(request).await.map(Response::EnvInspect),
-            Request::EnvPrune(_) => self.env_prune().await.map(Response::EnvPrune),
+            Request::EnvPrune(request) => self.env_prune(request).await.map(Response::EnvPrune),
             Request::VmCreate(request) => self.vm_create(request).await.map(Response::VmCreate),
             Request::VmStart(request) => self.vm_start(request).await.map(Response::VmStart),
             Request::VmExec(request) => self.vm_exec(request).await.map(Response::VmExec),
             Request::VmStop(request) => self.vm_stop(request).await.map(Response::VmStop),
             Request::VmDelete(request) => self.vm_delete(request).await.map(Response::VmDelete),
-            Request::VmStatus(request) => self.vm_status(&request).map(Response::VmStatus),
+            Request::VmStatus(request) => self.vm_status(request).await.map(Response::VmStatus),
             Request::VmNetworkInfo(request) => self.vm_network_info(&request).map(Response::VmNetworkInfo),
-            Request::VmReapExpired(_) => self.vm_reap_expired().await.map(Response::VmReapExpired),
+            Request::VmReapExpired(request) => {
+                self.vm_reap_expired(request).await.map(Response::VmReapExpired)
+            }
             Request::WorkspaceCreate(request) => {
                 self.workspace_create(request).await.map(Response::WorkspaceCreate)
             }
@@ -201,7 +206,7 @@ impl Session {
             Request::LogHead(request) => self.log_head(request).await.map(Response::LogHead),
             Request::Doctor(request) => self.doctor(request).await.map(Response::Doctor),
             Request::DaemonStatus(_) => Ok(Response::DaemonStatus(self.daemon_status())),
-            Request::DaemonStop(_) => Ok(Response::DaemonStop(self.daemon_stop())),
+            Request::DaemonStop(request) => self.daemon_stop(request).await.map(Response::DaemonStop),
         }
     }
 

@@ -9,6 +9,7 @@ use pyro_core::{
     WorkspaceSpec,
 };
 
+use super::repeat::Moment;
 use super::spec::{AsksForGuest as _, asks_for};
 use super::watch::{Scope, Watch};
 use super::{Failure, Session, error_of};
@@ -116,16 +117,36 @@ impl Session {
         cwd: Option<String>,
         timeout_ms: u64,
         request_id: Option<RequestId>,
-    ) -> Result<(WorkspaceId, ExecNumber, Seq), Failure> {
+    ) -> Result<Requested, Failure> {
         let wish = Command::RequestExec { workspace, command: command.clone(), cwd, timeout_ms };
         let outcome = self.context.engine.submit(wish, self.origin(request_id)).await?;
         let requested = outcome.envelopes().iter().find_map(|envelope| match &envelope.event {
             Event::ExecRequested(event) if event.command == command && event.timeout_ms == timeout_ms => {
-                Some((event.workspace, event.exec, envelope.seq))
+                let moment = Moment::of(&outcome, envelope.seq);
+                let (workspace, exec) = (event.workspace, event.exec);
+                Some(Requested { workspace, exec, first: envelope.seq, moment })
             }
             _ => None,
         });
         requested.ok_or_else(|| reused().into())
+    }
+
+    /// Returns the watch over a command in a guest that was there before it.
+    pub(super) async fn watch_of(
+        &self,
+        scope: Scope,
+        requested: &Requested,
+        resume: Option<Resume>,
+    ) -> Result<Watch, Failure> {
+        let Requested { workspace, exec, first, moment } = *requested;
+        let kind = match scope {
+            Scope::Vm => WorkspaceKind::Vm,
+            Scope::Exec => WorkspaceKind::Workspace,
+        };
+        // The output files are opened before anything can wait.
+        let mut watch = Watch::new(&self.context, scope, workspace, exec, first, resume);
+        watch.see_guest(&*self.look_at(workspace, kind, moment).await?);
+        Ok(watch)
     }
 
     /// Tells whether a request was accepted before.
@@ -134,13 +155,25 @@ impl Session {
     }
 
     pub(super) async fn vm_exec(&mut self, request: VmExecRequest) -> Result<RunOutcome, Failure> {
-        let workspace = self.find(&request.vm_id, WorkspaceKind::Vm)?;
+        let workspace = self.find_for(&request.vm_id, WorkspaceKind::Vm, request.request_id)?;
+        if !request.request_id.is_some_and(|id| self.is_known(id)) {
+            check_not_begun(request.resume)?;
+        }
         let timeout_ms = request.timeout_seconds.saturating_mul(1000);
-        let (workspace, exec, first) =
+        let requested =
             self.submit_exec(workspace, request.command, None, timeout_ms, request.request_id).await?;
-        let watched = Watch::new(&self.context, Scope::Vm, workspace, exec, first, request.resume);
+        let watched = self.watch_of(Scope::Vm, &requested, request.resume).await?;
         Ok(run_outcome(self.watch(watched).await?)?)
     }
+}
+
+/// A command that is on record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Requested {
+    workspace: WorkspaceId,
+    exec: ExecNumber,
+    first: Seq,
+    moment: Moment,
 }
 
 /// Refuses to begin again what the client has seen beginning.

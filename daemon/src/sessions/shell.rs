@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use pyro_api::{
-    ApiError, ClientMessage, ErrorCode, ShellCloseRequest, ShellCloseResult, ShellList, ShellListRequest,
-    ShellObject, ShellOpenRequest, ShellReadRequest, ShellReadResult, ShellResizeRequest, ShellSignalRequest,
-    ShellSignalResult, ShellWriteRequest, ShellWriteResult,
+    ApiError, ClientMessage, ErrorCode, LogPoint, ShellCloseRequest, ShellCloseResult, ShellList,
+    ShellListRequest, ShellObject, ShellOpenRequest, ShellReadRequest, ShellReadResult, ShellResizeRequest,
+    ShellSignalRequest, ShellSignalResult, ShellWriteRequest, ShellWriteResult,
 };
 use pyro_core::{
-    Command, Event, Rejection, RequestId, ShellEnd, ShellId, ShellPhase, ShellSignal, TerminalSize,
+    Command, Event, Rejection, RequestId, Seq, ShellEnd, ShellId, ShellPhase, ShellSignal, TerminalSize,
     WORKSPACE_PATH, WorkspaceId, WorkspaceKind,
 };
 use pyro_store::outputs::StreamId;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::life::{check_beginning, gone, until};
+use super::life::{check_beginning, gone, until_at};
+use super::repeat::{Moment, is_met, same};
 use super::run::reused;
 use super::trace::{Trace, is_open, look, object, unknown};
 use super::typist::{Attempt, Typist};
@@ -40,7 +41,7 @@ const KIND: WorkspaceKind = WorkspaceKind::Workspace;
 
 impl Session {
     pub(super) async fn shell_open(&mut self, request: ShellOpenRequest) -> Result<ShellObject, Failure> {
-        let workspace = self.find(&request.workspace_id, KIND)?;
+        let workspace = self.find_for(&request.workspace_id, KIND, request.request_id)?;
         let request_id = request.request_id.unwrap_or_else(pyro_api::new_request_id);
         let size = TerminalSize { columns: request.cols, rows: request.rows };
         let outcome = self.submit_open(workspace, &request.cwd, size, request_id).await?;
@@ -51,7 +52,7 @@ impl Session {
             _ => None,
         });
         let (workspace, shell, first) = opened.ok_or_else(reused)?;
-        until(&self.context.engine, workspace, first, |event| match event {
+        let ((), opened) = until_at(&self.context.engine, workspace, first, |event| match event {
             Event::ShellStarted(event) if event.shell == shell => Some(Ok(())),
             Event::ShellExited(event) if event.shell == shell => Some(Ok(())),
             Event::ShellFailed(event) if event.shell == shell => {
@@ -62,7 +63,7 @@ impl Session {
             _ => None,
         })
         .await?;
-        self.shell_object(workspace, shell)
+        self.shell_at(workspace, shell, Moment::of(&outcome, opened)).await
     }
 
     async fn submit_open(
@@ -98,7 +99,7 @@ impl Session {
     }
 
     pub(super) async fn shell_read(&mut self, request: ShellReadRequest) -> Result<ShellReadResult, Failure> {
-        let (workspace, shell) = self.find_shell(&request.workspace_id, &request.shell_id, None)?;
+        let (workspace, shell) = self.find_shell(&request.workspace_id, &request.shell_id, None).await?;
         check_range("max_chars", request.max_chars, 1, CHARS_MAX)?;
         let live = self.context.streams.of(workspace, StreamId::Shell(shell));
         catch_up(&self.context.outputs, workspace, StreamId::Shell(shell), &live);
@@ -172,7 +173,7 @@ impl Session {
         request: ShellWriteRequest,
     ) -> Result<ShellWriteResult, Failure> {
         let known = request.request_id.filter(|id| self.is_known(*id));
-        let (workspace, shell) = self.find_shell(&request.workspace_id, &request.shell_id, known)?;
+        let (workspace, shell) = self.find_shell(&request.workspace_id, &request.shell_id, known).await?;
         let input_length = request.input.chars().count() as u64;
         let mut data = request.input.into_bytes();
         if request.append_newline {
@@ -192,7 +193,7 @@ impl Session {
         };
         let end = typed_end(&outcome, shell, &data)?;
         self.until_received(&typist, shell, end, &outcome).await?;
-        let shell = self.shell_object(workspace, shell)?;
+        let shell = self.shell_at(workspace, shell, last_of(&outcome)).await?;
         Ok(ShellWriteResult { shell, input_length, append_newline: request.append_newline })
     }
 
@@ -225,30 +226,27 @@ impl Session {
     ) -> Result<ShellSignalResult, Failure> {
         let signal = signal_of(&request.signal_name)?;
         let (workspace, shell) =
-            self.find_shell(&request.workspace_id, &request.shell_id, request.request_id)?;
+            self.find_shell(&request.workspace_id, &request.shell_id, request.request_id).await?;
         let wish = Command::SignalShell { workspace, shell, signal };
-        self.submit_for(workspace, shell, wish, request.request_id, |event| {
+        let submitted = self.submit_for(workspace, shell, wish, request.request_id, |event| {
             matches!(event, Event::ShellSignaled(event) if event.shell == shell && event.signal == signal)
-        })
-        .await?;
-        let shell = self.shell_object(workspace, shell)?;
+        });
+        let moment = submitted.await?;
+        let shell = self.shell_at(workspace, shell, moment).await?;
         Ok(ShellSignalResult { shell, signal: signal.as_str().to_owned() })
     }
 
     pub(super) async fn shell_resize(&mut self, request: ShellResizeRequest) -> Result<ShellObject, Failure> {
         let (workspace, shell) =
-            self.find_shell(&request.workspace_id, &request.shell_id, request.request_id)?;
+            self.find_shell(&request.workspace_id, &request.shell_id, request.request_id).await?;
         let size = TerminalSize { columns: request.cols, rows: request.rows };
         let wish = Command::ResizeShell { workspace, shell, size };
-        self.submit_for(
-            workspace,
-            shell,
-            wish,
-            request.request_id,
-            |event| matches!(event, Event::ShellResized(event) if event.shell == shell && event.size == size),
-        )
-        .await?;
-        self.shell_object(workspace, shell)
+        let submitted = self.submit_for(workspace, shell, wish, request.request_id, |event| match event {
+            Event::ShellResized(event) => event.shell == shell && event.size == size,
+            event => is_met(event, "resize_shell"),
+        });
+        let moment = submitted.await?;
+        self.shell_at(workspace, shell, moment).await
     }
 
     pub(super) async fn shell_close(
@@ -256,13 +254,13 @@ impl Session {
         request: ShellCloseRequest,
     ) -> Result<ShellCloseResult, Failure> {
         let (workspace, shell) =
-            self.find_shell(&request.workspace_id, &request.shell_id, request.request_id)?;
+            self.find_shell(&request.workspace_id, &request.shell_id, request.request_id).await?;
         let mut trace = Trace::new((*self.context.engine.state()).clone(), workspace, shell);
         let wish = Command::CloseShell { workspace, shell };
         self.submit_for(workspace, shell, wish, request.request_id, |event| match event {
             Event::ShellClosing(event) => event.shell == shell,
             Event::ShellClosed(event) => event.shell == shell,
-            _ => false,
+            event => is_met(event, "close_shell"),
         })
         .await?;
         if trace.is_gone() {
@@ -279,8 +277,8 @@ impl Session {
         Ok(ShellCloseResult { shell: trace.object()?, closed: true })
     }
 
-    /// Submits something about a shell. What an earlier try of the request led to must be the same; nothing is what
-    /// something that is so already leads to.
+    /// Submits something about a shell and returns when it was done. What an earlier try of the request led to must be
+    /// the same.
     async fn submit_for(
         &self,
         workspace: WorkspaceId,
@@ -288,27 +286,27 @@ impl Session {
         wish: Command,
         request_id: Option<RequestId>,
         is_same: impl Fn(&Event) -> bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<Moment, Failure> {
         let outcome = self.context.engine.submit(wish, self.origin(request_id)).await;
-        match outcome.map_err(|refusal| self.refused(workspace, shell, refusal))? {
-            Outcome::Repeated(envelopes) if !envelopes.iter().any(|known| is_same(&known.event)) => {
-                Err(reused().into())
-            }
-            Outcome::Done(_) | Outcome::Repeated(_) => Ok(()),
-        }
+        let outcome = outcome.map_err(|refusal| self.refused(workspace, shell, refusal))?;
+        let _first = same(&outcome, is_same)?;
+        Ok(last_of(&outcome))
     }
 
-    /// Returns the shell of an id or of an unambiguous beginning of one. A request that is known finds what it was about
-    /// even when that is closed.
-    pub(super) fn find_shell(
+    /// Returns the shell of an id or of an unambiguous beginning of one. A request that is known finds what was there when
+    /// it came, even when that is closed.
+    pub(super) async fn find_shell(
         &self,
         workspace: &str,
         text: &str,
         request_id: Option<RequestId>,
     ) -> Result<(WorkspaceId, ShellId), Failure> {
-        let id = self.find(workspace, KIND)?;
+        let id = self.find_for(workspace, KIND, request_id)?;
         check_beginning("shell", text)?;
-        let state = self.context.engine.state();
+        let state = match self.earlier(request_id)?.first() {
+            Some(first) => self.state_at(LogPoint::Seq(Seq(first.seq.0 - 1))).await?,
+            None => self.context.engine.state(),
+        };
         let shells = state.workspace(id).into_iter().flat_map(|workspace| workspace.shells.keys());
         let mut matching = shells.filter(|shell| shell.to_string().starts_with(text));
         match (matching.next(), matching.next()) {
@@ -317,24 +315,25 @@ impl Session {
                 let message = format!("more than one shell id begins with {text}");
                 Err(ApiError::new(ErrorCode::AmbiguousId, message).into())
             }
-            (None, _) => match request_id.and_then(|request| self.shell_of(request)) {
-                Some((at, shell)) if at == id && shell.to_string().starts_with(text) => Ok((id, shell)),
-                Some(_) | None => Err(unknown(id, text).into()),
-            },
+            (None, _) => Err(unknown(id, text).into()),
         }
     }
 
-    /// Returns the shell that an accepted request was about.
-    fn shell_of(&self, request_id: RequestId) -> Option<(WorkspaceId, ShellId)> {
-        let envelopes = self.context.engine.reader().request(request_id).ok()?;
-        envelopes.into_iter().find_map(|envelope| match envelope.event {
-            Event::ShellInput(event) => Some((event.workspace, event.shell)),
-            Event::ShellSignaled(event) => Some((event.workspace, event.shell)),
-            Event::ShellResized(event) => Some((event.workspace, event.shell)),
-            Event::ShellClosing(event) => Some((event.workspace, event.shell)),
-            Event::ShellClosed(event) => Some((event.workspace, event.shell)),
-            _ => None,
-        })
+    /// Returns what to tell of a shell as it was at a moment.
+    async fn shell_at(
+        &self,
+        workspace: WorkspaceId,
+        shell: ShellId,
+        moment: Moment,
+    ) -> Result<ShellObject, Failure> {
+        match moment {
+            Moment::Now => self.shell_object(workspace, shell),
+            Moment::Then(seq) => {
+                let state = self.state_at(LogPoint::Seq(seq)).await?;
+                let known = look(&state, workspace, shell).ok_or_else(|| unknown(workspace, shell))?;
+                Ok(object(workspace, shell, known))
+            }
+        }
     }
 
     /// Returns what to tell of a shell, from the log when it is closed.
@@ -402,10 +401,17 @@ fn typed_end(outcome: &Outcome, shell: ShellId, data: &[u8]) -> Result<u64, Fail
                 rest = rest.strip_prefix(event.data.as_slice()).ok_or_else(reused)?;
                 end = event.offset + event.data.len() as u64;
             }
+            event if is_met(event, "type_input") => {}
             _ => return Err(reused().into()),
         }
     }
     if rest.is_empty() { Ok(end) } else { Err(reused().into()) }
+}
+
+/// Returns the moment after all that a request led to.
+fn last_of(outcome: &Outcome) -> Moment {
+    let last = outcome.envelopes().last().map(|envelope| envelope.seq);
+    last.map_or(Moment::Now, |last| Moment::of(outcome, last))
 }
 
 fn busy(shell: ShellId, held: u64) -> ApiError {

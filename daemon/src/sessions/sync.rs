@@ -10,14 +10,15 @@ use pyro_api::{
     WorkspaceSyncPushRequest,
 };
 use pyro_core::{
-    Command, Event, ExecutionMode, RequestId, Seq, SyncChanges, SyncFailed, SyncFinished, SyncNumber,
-    SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, WorkspaceId, WorkspaceKind, sync_destination,
+    Command, Event, RequestId, Seq, SyncChanges, SyncFailed, SyncFinished, SyncNumber, SyncPurpose,
+    SyncRequested, SyncSource, SyncSourceKind, WorkspaceId, WorkspaceKind, sync_destination,
 };
 use pyro_runtime::import::{self, Source, SourceError, Totals};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::life::{execution_mode, gone, until};
+use super::repeat::Moment;
 use super::run::reused;
 use super::{Failure, Session, error_of};
 use crate::engine::Refusal;
@@ -64,7 +65,7 @@ impl Session {
         &mut self,
         request: WorkspaceSyncPushRequest,
     ) -> Result<SyncResult, Failure> {
-        let workspace = self.find(&request.workspace_id, KIND)?;
+        let workspace = self.find_for(&request.workspace_id, KIND, request.request_id)?;
         if request.watch {
             return Box::pin(self.mirror(workspace, request)).await;
         }
@@ -82,7 +83,7 @@ impl Session {
             self.request_sync(workspace, source, &request.dest, None, Some(request_id)).await?;
         requested.totals = totals;
         let finished = self.until_synced(&requested).await?.result?;
-        Ok(self.sync_result(&requested.event, &finished))
+        self.sync_result(&requested, &finished).await
     }
 
     /// Refuses before a long look at a source what would be refused after it.
@@ -227,10 +228,17 @@ impl Session {
         }
     }
 
-    pub(super) fn sync_result(&self, requested: &SyncRequested, finished: &SyncFinished) -> SyncResult {
-        let state = self.context.engine.state();
-        let mode = state.workspace(requested.workspace).map_or(ExecutionMode::Pending, execution_mode);
-        SyncResult {
+    pub(super) async fn sync_result(
+        &self,
+        Requested { event: requested, seq, .. }: &Requested,
+        finished: &SyncFinished,
+    ) -> Result<SyncResult, Failure> {
+        let moment = match self.context.engine.state().workspace(requested.workspace) {
+            Some(_) => Moment::Now,
+            None => Moment::Then(*seq),
+        };
+        let mode = execution_mode(&*self.look_at(requested.workspace, KIND, moment).await?);
+        Ok(SyncResult {
             workspace_id: requested.workspace.to_string(),
             execution_mode: mode.as_str().to_owned(),
             workspace_sync: WorkspaceSync {
@@ -240,7 +248,7 @@ impl Session {
                 entry_count: finished.entry_count,
                 bytes_written: finished.bytes_written,
             },
-        }
+        })
     }
 }
 

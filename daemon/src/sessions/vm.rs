@@ -1,60 +1,70 @@
 //! The `vm_*` operations.
 
 use pyro_api::{
-    ConnectedNetwork, DeleteResult, NetworkInfo, NoNetwork, ReapResult, VmCreateRequest, VmDeleteRequest,
-    VmNetworkInfoRequest, VmObject, VmStartRequest, VmStatusRequest, VmStopRequest,
+    ConnectedNetwork, DeleteResult, LogPoint, NetworkInfo, NoNetwork, ReapResult, VmCreateRequest,
+    VmDeleteRequest, VmNetworkInfoRequest, VmObject, VmReapExpiredRequest, VmStartRequest, VmStatusRequest,
+    VmStopRequest,
 };
-use pyro_core::{Command, Event, Lifetime, Workspace, WorkspaceId, WorkspaceKind};
+use pyro_core::{Command, DeleteReason, Event, Lifetime, Seq, Workspace, WorkspaceId, WorkspaceKind};
 use pyro_runtime::network;
 
 use super::life::{execution_mode, gone, metadata};
+use super::repeat::{Moment, is_met, same};
 use super::run::reused;
-use super::spec::AsksForGuest as _;
+use super::spec::{AsksForGuest as _, asks_for};
 use super::{Failure, Session};
-use crate::{clock, expiry};
+use crate::clock;
 
 const KIND: WorkspaceKind = WorkspaceKind::Vm;
 
 impl Session {
     pub(super) async fn vm_create(&mut self, request: VmCreateRequest) -> Result<VmObject, Failure> {
         let spec = request.spec()?;
-        self.check_network(&spec)?;
-        self.check_space()?;
-        self.installed(&spec.environment).await?;
         let request_id = request.request_id.unwrap_or_else(pyro_api::new_request_id);
+        // A request that is known has its outcome, whatever has become of the environment.
+        if !self.is_known(request_id) {
+            self.check_network(&spec)?;
+            self.check_space()?;
+            self.installed(&spec.environment).await?;
+        }
         let wish = |workspace| {
             let (kind, lifetime) = (KIND, Lifetime::Ttl);
             Command::CreateWorkspace { workspace, kind, lifetime, spec: spec.clone() }
         };
         let outcome = self.submit_new(request_id, wish).await?;
         let created = outcome.envelopes().iter().find_map(|envelope| match &envelope.event {
-            Event::WorkspaceCreated(event) => Some(event.workspace),
+            Event::WorkspaceCreated(event)
+                if event.kind == KIND && event.lifetime == Lifetime::Ttl && asks_for(&event.spec, &spec) =>
+            {
+                Some((event.workspace, envelope.seq))
+            }
             _ => None,
         });
-        self.vm_object(created.ok_or_else(reused)?)
+        let (workspace, created) = created.ok_or_else(reused)?;
+        self.vm_object(workspace, Moment::of(&outcome, created)).await
     }
 
     pub(super) async fn vm_start(&self, request: VmStartRequest) -> Result<VmObject, Failure> {
-        let workspace = self.find(&request.vm_id, KIND)?;
-        self.start(workspace, KIND, request.request_id).await?;
-        self.vm_object(workspace)
+        let workspace = self.find_for(&request.vm_id, KIND, request.request_id)?;
+        let started = self.start(workspace, KIND, request.request_id).await?;
+        self.vm_object(workspace, started).await
     }
 
     pub(super) async fn vm_stop(&self, request: VmStopRequest) -> Result<VmObject, Failure> {
-        let workspace = self.find(&request.vm_id, KIND)?;
-        self.stop(workspace, KIND, request.request_id).await?;
-        self.vm_object(workspace)
+        let workspace = self.find_for(&request.vm_id, KIND, request.request_id)?;
+        let stopped = self.stop(workspace, KIND, request.request_id).await?;
+        self.vm_object(workspace, stopped).await
     }
 
     pub(super) async fn vm_delete(&self, request: VmDeleteRequest) -> Result<DeleteResult, Failure> {
-        let workspace = self.find(&request.vm_id, KIND)?;
+        let workspace = self.find_for(&request.vm_id, KIND, request.request_id)?;
         let reason = self.delete(workspace, request.request_id).await?;
         Ok(DeleteResult { vm_id: workspace.to_string(), deleted: true, reason: reason.as_str().to_owned() })
     }
 
-    pub(super) fn vm_status(&self, request: &VmStatusRequest) -> Result<VmObject, Failure> {
+    pub(super) async fn vm_status(&self, request: VmStatusRequest) -> Result<VmObject, Failure> {
         let workspace = self.find(&request.vm_id, KIND)?;
-        self.vm_object(workspace)
+        self.vm_object(workspace, Moment::Now).await
     }
 
     pub(super) fn vm_network_info(&self, request: &VmNetworkInfoRequest) -> Result<NetworkInfo, Failure> {
@@ -83,14 +93,25 @@ impl Session {
         }))
     }
 
-    pub(super) async fn vm_reap_expired(&self) -> Result<ReapResult, Failure> {
-        let (reaped, state) = expiry::reap(&self.context).await;
+    pub(super) async fn vm_reap_expired(&self, request: VmReapExpiredRequest) -> Result<ReapResult, Failure> {
+        let now = self.context.engine.now().await;
+        let submitted =
+            self.context.engine.submit(Command::ReapExpired { now }, self.origin(request.request_id));
+        let outcome = submitted.await?;
+        let reaped = |event: &Event| match event {
+            Event::WorkspaceDeleting(event) if event.reason == DeleteReason::Expired => Some(event.workspace),
+            _ => None,
+        };
+        let first = same(&outcome, |event| reaped(event).is_some() || is_met(event, "reap_expired"))?;
+        let reaped: Vec<_> =
+            outcome.envelopes().iter().filter_map(|envelope| reaped(&envelope.event)).collect();
         for workspace in &reaped {
-            self.until_deleted(*workspace, state.seq.next()).await?;
+            self.until_deleted(*workspace, first).await?;
         }
+        let before = self.state_at(LogPoint::Seq(Seq(first.0 - 1))).await?;
         let (vms, workspaces): (Vec<_>, Vec<_>) = reaped
             .iter()
-            .partition(|id| state.workspace(**id).is_some_and(|workspace| workspace.kind == KIND));
+            .partition(|id| before.workspace(**id).is_some_and(|workspace| workspace.kind == KIND));
         Ok(ReapResult {
             count: reaped.len() as u64,
             deleted_vm_ids: vms.into_iter().map(WorkspaceId::to_string).collect(),
@@ -98,10 +119,8 @@ impl Session {
         })
     }
 
-    fn vm_object(&self, id: WorkspaceId) -> Result<VmObject, Failure> {
-        let state = self.context.engine.state();
-        let workspace = state.workspace(id).ok_or_else(|| gone(id, KIND))?;
-        Ok(vm_object(id, workspace))
+    async fn vm_object(&self, id: WorkspaceId, moment: Moment) -> Result<VmObject, Failure> {
+        Ok(vm_object(id, &*self.look_at(id, KIND, moment).await?))
     }
 }
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use pyro_api::{ApiError, ClientMessage, ErrorCode, Progress, Resume, RunProgress, Stream};
 use pyro_core::{
-    Command, DeleteReason, Envelope, Event, ExecExited, ExecNumber, ExecutionMode, Seq, WorkspaceId,
+    Command, DeleteReason, Envelope, Event, ExecExited, ExecNumber, ExecutionMode, Seq, Workspace,
+    WorkspaceId,
 };
 use pyro_store::outputs::{Stream as StoredStream, StreamId};
 
+use super::repeat::result_gone;
 use super::{Failure, Session, error_of};
 use crate::context::Context;
 use crate::follower::Follower;
@@ -113,11 +115,6 @@ impl Watch {
             Tail::new(live, read)
         };
         let Resume { stdout_offset, stderr_offset } = resume.unwrap_or_default();
-        let state = context.engine.state();
-        let known = state.workspace(workspace);
-        let environment =
-            known.map(|known| (known.spec.environment.to_string(), known.spec.environment_version.clone()));
-        let guest = known.and_then(|known| known.guest.as_ref());
         Self {
             context: Arc::clone(context),
             scope,
@@ -126,13 +123,22 @@ impl Watch {
             follower: context.engine.follow(first),
             stdout: tail(StoredStream::Stdout, stdout_offset),
             stderr: tail(StoredStream::Stderr, stderr_offset),
-            environment,
+            environment: None,
             command: String::new(),
-            execution_mode: guest.map_or(ExecutionMode::Pending, |guest| guest.backend.execution_mode()),
+            execution_mode: ExecutionMode::Pending,
             deleting: None,
             deleted: None,
             end: None,
             boot_failure: None,
+        }
+    }
+
+    /// Takes note of the guest in which the command runs.
+    pub(super) fn see_guest(&mut self, workspace: &Workspace) {
+        let spec = &workspace.spec;
+        self.environment = Some((spec.environment.to_string(), spec.environment_version.clone()));
+        if let Some(guest) = &workspace.guest {
+            self.execution_mode = guest.backend.execution_mode();
         }
     }
 
@@ -189,7 +195,17 @@ impl Watch {
     /// Takes out how the command exited, or says why it did not.
     pub(super) fn take_exit(&mut self) -> Result<ExecExited, ApiError> {
         match self.end.take() {
-            Some(End::Exited(exited)) => Ok(exited),
+            Some(End::Exited(exited)) => {
+                let sent = (self.stdout.position(), self.stderr.position());
+                if sent.0 >= exited.stdout.len_bytes && sent.1 >= exited.stderr.len_bytes {
+                    return Ok(exited);
+                }
+                // A repeated request, for which half of the output would be worse than none.
+                let code = exited.status.exit_code();
+                Err(result_gone(format_args!(
+                    "the command ran and ended with exit code {code}; its output is deleted"
+                )))
+            }
             Some(End::Failed(reason)) => {
                 let (code, reason) = match self.boot_failure.take() {
                     Some(reason) => (ErrorCode::GuestUnavailable, reason),
@@ -199,7 +215,9 @@ impl Watch {
             }
             Some(End::Lost(reason)) => {
                 let error = ApiError::new(ErrorCode::ExecLost, format!("the command is lost: {reason}"));
-                Err(error.with_hint("`pyro log` shows what was seen; the command may have had effects"))
+                Err(error.with_hint(
+                    "its outcome is unknown: it may have had effects; `pyro log` shows what was seen",
+                ))
             }
             None => {
                 let message = "the guest is gone without a word about its command";

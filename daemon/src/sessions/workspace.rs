@@ -13,7 +13,8 @@ use pyro_core::{
 };
 use pyro_runtime::import::Totals;
 
-use super::life::{self, execution_mode, gone, metadata, until};
+use super::life::{self, execution_mode, gone, metadata, until_at};
+use super::repeat::Moment;
 use super::run::{check_not_begun, reused, signal_of};
 use super::spec::{AsksForGuest as _, asks_for};
 use super::sync::{Leave, absolute, detected, reports, sync_end};
@@ -64,20 +65,20 @@ impl Session {
         });
         // The one who repeats a request has not created anything, and takes nothing along.
         let own = matches!(outcome, Outcome::Done(_));
-        self.opened(Opening { workspace, first, own, seeded, totals }).await?;
-        self.workspace_object(workspace)
+        let complete = self.opened(Opening { workspace, first, own, seeded, totals }).await?;
+        self.workspace_object(workspace, Moment::of(&outcome, complete)).await
     }
 
-    /// Waits for the first boot and the seed. A client that goes meanwhile never learns the id: its workspace goes as
+    /// Waits for the first boot and the seed, and returns when both were there. A client that goes meanwhile never learns the id: its workspace goes as
     /// well.
-    async fn opened(&mut self, opening: Opening) -> Result<(), Failure> {
+    async fn opened(&mut self, opening: Opening) -> Result<Seq, Failure> {
         let Opening { workspace, first, own, seeded, totals } = opening;
         let context = Arc::clone(&self.context);
-        let opened = until(&context.engine, workspace, first, |event| opening_end(event, seeded));
+        let opened = until_at(&context.engine, workspace, first, |event| opening_end(event, seeded));
         let mut opened = Box::pin(opened);
         let live = context.syncs.of(workspace, SEED);
         let mut reports = reports();
-        let failure = loop {
+        let (end, seq) = loop {
             tokio::select! {
                 biased;
                 opened = &mut opened => break opened?,
@@ -97,7 +98,7 @@ impl Session {
                 }
             }
         };
-        let Err(failure) = failure else { return Ok(()) };
+        let Err(failure) = end else { return Ok(seq) };
         match self.until_deleted(workspace, first).await? {
             DeleteReason::RunError => Err(failure.into()),
             DeleteReason::Expired => Err(life::expired(workspace).into()),
@@ -132,7 +133,7 @@ impl Session {
         request: &WorkspaceStatusRequest,
     ) -> Result<WorkspaceObject, Failure> {
         let Some(point) = request.at else {
-            return self.workspace_object(self.find(&request.workspace_id, KIND)?);
+            return self.workspace_object(self.find(&request.workspace_id, KIND)?, Moment::Now).await;
         };
         let state = self.state_at(point).await?;
         let id = life::find_in(&state, &request.workspace_id, KIND)?;
@@ -148,7 +149,7 @@ impl Session {
         &mut self,
         request: WorkspaceExecRequest,
     ) -> Result<ExecOutcome, Failure> {
-        let workspace = self.find(&request.workspace_id, KIND)?;
+        let workspace = self.find_for(&request.workspace_id, KIND, request.request_id)?;
         if !request.request_id.is_some_and(|id| self.is_known(id)) {
             check_not_begun(request.resume)?;
         }
@@ -156,14 +157,14 @@ impl Session {
         let cwd = Some(WORKSPACE_PATH.to_owned());
         let requested =
             self.submit_exec(workspace, request.command, cwd, timeout_ms, request.request_id).await;
-        let (workspace, exec, first) = requested.map_err(|failure| match failure {
+        let requested = requested.map_err(|failure| match failure {
             Failure::Told(error) if error.code == ErrorCode::InvalidState => {
                 let hint = "`pyro workspace start` boots one that is stopped; its files are as they were";
                 Failure::Told(error.with_hint(hint))
             }
             failure => failure,
         })?;
-        let watched = Watch::new(&self.context, Scope::Exec, workspace, exec, first, request.resume);
+        let watched = self.watch_of(Scope::Exec, &requested, request.resume).await?;
         Ok(exec_outcome(self.watch(watched).await?)?)
     }
 
@@ -171,37 +172,37 @@ impl Session {
         &mut self,
         request: WorkspaceStartRequest,
     ) -> Result<WorkspaceObject, Failure> {
-        let workspace = self.find(&request.workspace_id, KIND)?;
+        let workspace = self.find_for(&request.workspace_id, KIND, request.request_id)?;
         let state = self.context.engine.state();
-        if let Some(known) = state.workspace(workspace) {
+        if let Some(known) = state.workspace(workspace)
+            && !request.request_id.is_some_and(|id| self.is_known(id))
+        {
             self.installed(&known.spec.environment).await?;
         }
-        self.start(workspace, KIND, request.request_id).await?;
-        self.workspace_object(workspace)
+        let started = self.start(workspace, KIND, request.request_id).await?;
+        self.workspace_object(workspace, started).await
     }
 
     pub(super) async fn workspace_stop(
         &self,
         request: WorkspaceStopRequest,
     ) -> Result<WorkspaceObject, Failure> {
-        let workspace = self.find(&request.workspace_id, KIND)?;
-        self.stop(workspace, KIND, request.request_id).await?;
-        self.workspace_object(workspace)
+        let workspace = self.find_for(&request.workspace_id, KIND, request.request_id)?;
+        let stopped = self.stop(workspace, KIND, request.request_id).await?;
+        self.workspace_object(workspace, stopped).await
     }
 
     pub(super) async fn workspace_delete(
         &self,
         request: WorkspaceDeleteRequest,
     ) -> Result<WorkspaceDeleteResult, Failure> {
-        let workspace = self.find(&request.workspace_id, KIND)?;
+        let workspace = self.find_for(&request.workspace_id, KIND, request.request_id)?;
         let reason = self.delete(workspace, request.request_id).await?.as_str().to_owned();
         Ok(WorkspaceDeleteResult { workspace_id: workspace.to_string(), deleted: true, reason })
     }
 
-    fn workspace_object(&self, id: WorkspaceId) -> Result<WorkspaceObject, Failure> {
-        let state = self.context.engine.state();
-        let workspace = state.workspace(id).ok_or_else(|| gone(id, KIND))?;
-        Ok(self.object(id, workspace))
+    async fn workspace_object(&self, id: WorkspaceId, moment: Moment) -> Result<WorkspaceObject, Failure> {
+        Ok(self.object(id, &*self.look_at(id, KIND, moment).await?))
     }
 
     fn object(&self, id: WorkspaceId, workspace: &Workspace) -> WorkspaceObject {
