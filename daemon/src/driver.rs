@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyro_core::{
-    Action, Command, DeleteReason, ExecNumber, Lifetime, Phase, ShellId, State, StopReason, SyncNumber,
-    Workspace, WorkspaceId, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped, reconcile,
+    Action, Command, DeleteReason, ExecNumber, Lifetime, Operation, Phase, ShellId, State, StopReason,
+    SyncNumber, Workspace, WorkspaceId, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped, reconcile,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{self, Remains, Running};
 use crate::context::Context;
+use crate::evidence;
 use crate::exec;
 use crate::fate::Witness;
 use crate::shell::{self, Order};
@@ -365,6 +366,10 @@ impl Driver {
                 }
                 for shell in shells {
                     shell::record_lost(&self.context, self.workspace, *shell, &error.to_string()).await;
+                }
+                for sync in inherited.open_syncs.keys() {
+                    let (operation, seen) = (Operation::Sync(*sync), error.to_string());
+                    evidence::of_dead(&self.context, self.workspace, operation, &seen).await;
                 }
                 self.bury(error.to_string()).await
             }

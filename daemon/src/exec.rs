@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyro_core::{
-    Command, ExecExited, ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, WORKSPACE_PATH,
-    WorkspaceId,
+    Command, ExecExited, ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Operation as Work,
+    WORKSPACE_PATH, WorkspaceId,
 };
 use pyro_runtime::guest::{ExecSpec, Guest, GuestError, Observation, Operation, Stream as GuestStream};
 use pyro_store::outputs::{OutputError, Stream, StreamId};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::evidence;
 use crate::fate::Fate;
 use crate::sink::{self, Sink};
 
@@ -85,6 +86,10 @@ impl Pump {
     }
 
     pub(crate) async fn run(mut self, begin: Begin) {
+        if let Begin::Attach = begin {
+            let (operation, op) = (Work::Exec(self.number), self.number.0.into());
+            evidence::gather(&self.context, self.workspace, operation, &self.guest, op).await;
+        }
         match self.converse(begin).await {
             Ok(Ended { end, operation }) => {
                 self.record(end).await;
@@ -270,6 +275,7 @@ impl Pump {
 
 /// Records the loss of an exec whose guest is gone, with what an earlier daemon stored of its output.
 pub(crate) async fn record_lost(context: &Context, workspace: WorkspaceId, exec: ExecNumber, reason: &str) {
+    evidence::of_dead(context, workspace, Work::Exec(exec), reason).await;
     let stdout = sink::stored(context, workspace, StreamId::Exec(exec, Stream::Stdout));
     let stderr = sink::stored(context, workspace, StreamId::Exec(exec, Stream::Stderr));
     let lost = ExecLost { workspace, exec, reason: reason.to_owned(), stdout, stderr };

@@ -15,6 +15,7 @@ mod context;
 mod describe;
 mod driver;
 mod engine;
+mod evidence;
 mod exec;
 mod expiry;
 mod fate;

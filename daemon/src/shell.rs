@@ -8,14 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyro_core::{
-    Command, Event, ExitStatus, Seq, Shell, ShellExited, ShellFailed, ShellId, ShellLost, ShellPhase,
-    ShellSignal, ShellStarted, TerminalSize, WORKSPACE_PATH, WorkspaceId,
+    Command, Event, ExitStatus, Operation as Work, Seq, Shell, ShellExited, ShellFailed, ShellId, ShellLost,
+    ShellPhase, ShellSignal, ShellStarted, TerminalSize, WORKSPACE_PATH, WorkspaceId,
 };
 use pyro_runtime::guest::{self, Guest, GuestError, Observation, Operation, ShellSpec};
 use pyro_store::outputs::{OutputError, StreamId};
 use tokio::sync::mpsc;
 
 use crate::context::Context;
+use crate::evidence;
 use crate::fate::Fate;
 use crate::sessions::chain;
 use crate::sink::{self, Sink};
@@ -163,8 +164,12 @@ impl Pump {
     }
 
     pub(crate) async fn run(mut self, begin: Begin) {
-        if let Begin::Send = begin {
-            self.input = Some(Unreceived::default());
+        match begin {
+            Begin::Send => self.input = Some(Unreceived::default()),
+            Begin::Attach => {
+                let (operation, op) = (Work::Shell(self.shell), op_of(self.shell));
+                evidence::gather(&self.context, self.workspace, operation, &self.guest, op).await;
+            }
         }
         match self.converse(begin).await {
             Ok(Ended { end, operation }) => {
@@ -433,6 +438,7 @@ fn hang_up_for_good(operation: &mut Operation) -> Result<(), GuestError> {
 
 /// Records the loss of a shell whose guest is gone, with what an earlier daemon stored of its output.
 pub(crate) async fn record_lost(context: &Context, workspace: WorkspaceId, shell: ShellId, reason: &str) {
+    evidence::of_dead(context, workspace, Work::Shell(shell), reason).await;
     let output = sink::stored(context, workspace, StreamId::Shell(shell));
     let lost = ShellLost { workspace, shell, reason: reason.to_owned(), output };
     context.record_quietly(Command::RecordShellLost(lost)).await;

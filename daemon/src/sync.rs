@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use pyro_core::{
-    Command, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncNumber, SyncSource, SyncSourceKind,
-    WorkspaceId,
+    Command, Operation, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncNumber, SyncSource,
+    SyncSourceKind, WorkspaceId,
 };
 use pyro_runtime::guest::{Guest, GuestError, ImportError, ImportSession, ImportState, Sent};
 use pyro_runtime::import::{self, Changes, Source, Totals};
@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::evidence;
 use crate::fate::Fate;
 use crate::sessions::chain;
 
@@ -170,7 +171,12 @@ impl Transfer {
     async fn run(self, begin: Begin) {
         let end = match begin {
             Begin::Send => self.send().await,
-            Begin::Ask => self.ask(None).await,
+            Begin::Ask => {
+                let op = self.number.0.into();
+                let operation = Operation::Sync(self.number);
+                evidence::gather(&self.context, self.workspace, operation, &self.guest, op).await;
+                self.ask(None).await
+            }
         };
         self.record(end).await;
     }

@@ -19,9 +19,10 @@ mod transport;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use pyro_core::Evidence;
 use pyro_protocol::{
     Attach, BootId, Exec, Generation, GuestFrame, HostFrame, Import, OPERATIONS_MAX,
-    Operation as KeptOperation, Shell,
+    Operation as KeptOperation, Phase, Shell,
 };
 use tokio::time::Instant;
 
@@ -213,6 +214,23 @@ impl Guest {
             }
             _ => Err(GuestError::Protocol("its answer to Operations is of another kind")),
         }
+    }
+
+    /// Returns what the guest's journal says of a command or shell.
+    ///
+    /// # Errors
+    ///
+    /// Those of a failed connection.
+    pub async fn evidence(&self, op: u64) -> Result<Evidence, GuestError> {
+        let kept = self.operations().await?.into_iter().find(|kept| kept.op == op);
+        let Some(kept) = kept else { return Ok(Evidence::Unknown) };
+        Ok(match kept.phase {
+            Phase::Starting | Phase::Running(_) => {
+                Evidence::Running { stdout_len: kept.stdout.end, stderr_len: kept.stderr.end }
+            }
+            Phase::Exited(exited) => Evidence::Exited { status: operation::status_of(exited.status)? },
+            Phase::Failed(failed) => Evidence::Failed { reason: Failure::from(failed).to_string() },
+        })
     }
 
     /// Sets the guest's clock to a time in microseconds since 1970-01-01 00:00 UTC.

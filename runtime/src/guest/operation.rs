@@ -348,14 +348,7 @@ impl Operation {
                 self.pending.push_back(Observation::Gap { stream, from, to: len });
             }
         }
-        let status = match status {
-            pyro_protocol::ExitStatus::Code(code) => ExitStatus::Code(code),
-            pyro_protocol::ExitStatus::Signal(signal @ 1..=SIGNAL_MAX) => ExitStatus::Signal(signal),
-            pyro_protocol::ExitStatus::Signal(_) => {
-                return Err(GuestError::Protocol("a signal of that number does not exist"));
-            }
-            pyro_protocol::ExitStatus::TimedOut => ExitStatus::TimedOut,
-        };
+        let status = status_of(status)?;
         self.phase = Phase::Ended;
         let exited = Observation::Exited { status, duration_ms, stdout_len, stderr_len };
         match self.pending.pop_front() {
@@ -365,5 +358,17 @@ impl Operation {
             }
             None => Ok(exited),
         }
+    }
+}
+
+/// Returns how a command ended, as far as that is possible on Linux.
+pub(super) const fn status_of(status: pyro_protocol::ExitStatus) -> Result<ExitStatus, GuestError> {
+    match status {
+        pyro_protocol::ExitStatus::Code(code) => Ok(ExitStatus::Code(code)),
+        pyro_protocol::ExitStatus::Signal(signal @ 1..=SIGNAL_MAX) => Ok(ExitStatus::Signal(signal)),
+        pyro_protocol::ExitStatus::Signal(_) => {
+            Err(GuestError::Protocol("a signal of that number does not exist"))
+        }
+        pyro_protocol::ExitStatus::TimedOut => Ok(ExitStatus::TimedOut),
     }
 }
