@@ -368,6 +368,8 @@ pub struct LogEvent {
 pub struct LogExplanation {
     /// The event, with version and hash.
     pub event: LogEvent,
+    /// What events of this kind mean, for people.
+    pub meaning: String,
     /// Hash of the event before it, in hexadecimal; zeros for the first one.
     pub previous_hash: String,
     /// All events that the same request caused, this one among them; empty for what was observed.

@@ -83,7 +83,52 @@ fn killed_daemon(backend: &[&str], config: &str) {
     {
         assert_eq!(kinds.iter().filter(|other| *other == kind).count(), count, "{kinds:?}");
     }
+    let resolved = resolved(&pyro);
+    let [resolved] = resolved.as_slice() else { panic!("once for what was open: {resolved:?}") };
+    assert_eq!(
+        (&resolved["data"]["exec"], &resolved["data"]["evidence"]["journal"]),
+        (&1.into(), &"running".into())
+    );
+    let exited = pyro.log().into_iter().find(|event| event["kind"] == "exec_exited").unwrap();
+    assert!(resolved["seq"].as_u64() < exited["seq"].as_u64(), "the evidence comes before the outcome");
+    let shown = pyro.run(&["log", "show", &resolved["seq"].to_string()]).out();
+    assert!(shown.contains("Meaning: A new daemon asked the guest, in which the work goes on"), "{shown}");
     assert_nothing_left(&pyro);
+}
+
+/// Returns the events about work that an earlier daemon had left open.
+fn resolved(pyro: &Pyro) -> Vec<serde_json::Value> {
+    pyro.log().into_iter().filter(|event| event["kind"] == "operation_resolved").collect()
+}
+
+/// Catches a loss without evidence, and one that is told as something else than unknown.
+#[test]
+fn guest_that_died_with_its_daemon_is_the_evidence_of_a_loss() {
+    let pyro = Pyro::new().config("backend = \"host_sandbox\"\n");
+    let created = pyro.run(&[
+        "workspace",
+        "create",
+        "debian:12",
+        "--allow-host-compat",
+        "--mem-mib",
+        "512",
+        "--id-only",
+    ]);
+    let id = created.out().trim_end().to_owned();
+    let mut child = pyro.spawn(&["workspace", "exec", &id, "--", "sleep", "1000"]);
+    let _started = pyro.wait_for("exec_started");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let guest = pyro.wait_for("workspace_started")["data"]["pid"].as_i64().unwrap();
+    kill(pyro.daemon_pid());
+    kill(i32::try_from(guest).unwrap());
+    let _stopped = pyro.wait_for("workspace_stopped");
+    let resolved = resolved(&pyro);
+    assert_eq!(resolved.len(), 1, "{resolved:?}");
+    assert_eq!(resolved[0]["data"]["evidence"]["journal"], "guest_gone");
+    let logs = pyro.run(&["workspace", "logs", &id, "--json"]).json();
+    let error = logs["entries"][0]["error"].as_str().unwrap();
+    assert!(error.starts_with("unknown, lost: "), "{error}");
 }
 
 #[test]

@@ -126,6 +126,7 @@ fn explanation_as_text() {
     let world = World::new();
     let explanation = LogExplanation {
         event: event(2),
+        meaning: "The bounds are these from now on.".to_owned(),
         previous_hash: event(1).hash.unwrap_or_default(),
         request: vec![event(2)],
         workspace_before: None,

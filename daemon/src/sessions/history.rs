@@ -108,9 +108,19 @@ impl History {
                 let end = End::Exited { status: event.status, duration_ms: event.duration_ms };
                 return self.record(event.exec, at, end);
             }
-            Event::ExecFailed(event) => return self.record(event.exec, at, End::Otherwise(event.reason)),
+            Event::ExecFailed(event) => {
+                return self.record(
+                    event.exec,
+                    at,
+                    End::Otherwise(format!("failed, it never ran: {}", event.reason)),
+                );
+            }
             Event::ExecLost(event) => {
-                return self.record(event.exec, at, End::Otherwise(format!("lost: {}", event.reason)));
+                return self.record(
+                    event.exec,
+                    at,
+                    End::Otherwise(format!("unknown, lost: {}", event.reason)),
+                );
             }
             _ => {}
         }

@@ -215,6 +215,7 @@ fn explain(reader: &Reader, seq: Seq) -> Result<LogExplanation, ReadError> {
     };
     Ok(LogExplanation {
         event: log_record(&record),
+        meaning: record.envelope.event.meaning().to_owned(),
         previous_hash: describe::hex(&previous_hash),
         // A batch can hold events of others as well.
         request: request.iter().filter(|envelope| envelope.cause == cause).map(log_event).collect(),

@@ -23,6 +23,7 @@ fn explanation_text(explanation: &LogExplanation) -> String {
         ("Event", event.seq.to_string()),
         ("Time", event.at.clone()),
         ("Kind", event.kind.clone()),
+        ("Meaning", explanation.meaning.clone()),
         ("Version", event.version.map_or_else(|| "-".to_owned(), |version| version.to_string())),
         ("Workspace", event.workspace_id.clone().unwrap_or_else(|| "-".to_owned())),
         (
