@@ -109,8 +109,10 @@ impl From<StartError> for ApiError {
             StartError::Failed(error) => error,
             StartError::File { ref source, .. } if is_full(source) => {
                 Self::new(ErrorCode::StorageFull, error)
+                    .with_hint("free some space in PYRO_HOME and try again")
             }
-            StartError::File { .. } => Self::new(ErrorCode::HomeUnusable, error),
+            StartError::File { .. } => Self::new(ErrorCode::HomeUnusable, error)
+                .with_hint("PYRO_HOME must be writable; the next command starts the daemon when it is"),
             StartError::Spawn { .. } => Self::new(ErrorCode::DaemonUnavailable, error),
             StartError::Died { ref log } | StartError::Late { ref log } => {
                 let hint = format!("its messages are in {}", log.display());

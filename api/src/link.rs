@@ -99,7 +99,8 @@ fn ask<O: Operation>(
     }
 }
 
-/// Tells whether a daemon ends in order: what is under way goes on, and the next one takes it over.
+/// Tells whether a daemon ends: what is under way goes on, and the next one takes it over. One whose log has failed does
+/// not know itself whether the request is on record; the next one does.
 pub(crate) fn is_stopping(reply: &Result<Response, ApiError>) -> bool {
-    matches!(reply, Err(error) if error.code == ErrorCode::DaemonStopping)
+    matches!(reply, Err(error) if matches!(error.code, ErrorCode::DaemonStopping | ErrorCode::LogPoisoned))
 }

@@ -86,6 +86,7 @@ pub(crate) struct Engine {
     reader: Reader,
     checkpoints: Checkpoints,
     clock: Clock,
+    broken: watch::Receiver<Option<Arc<AppendError>>>,
 }
 
 impl Engine {
@@ -106,6 +107,7 @@ impl Engine {
         let (actions, performed) = mpsc::unbounded_channel();
         let (publish, published) = watch::channel(Arc::new(state.clone()));
         let envelopes = broadcast::channel(BROADCAST_LEN).0;
+        let (breaks, broken) = watch::channel(None);
         let reader = log.reader();
         let recent = Arc::new(Recent::default());
         let writer = Writer {
@@ -118,12 +120,16 @@ impl Engine {
             recent: Arc::clone(&recent),
             actions,
             saver,
+            broken: breaks,
         };
         std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || writer.run(submissions))
             .expect("a thread can be started before the daemon serves anybody");
-        Ok((Self { inbox, state: published, envelopes, recent, reader, checkpoints, clock }, performed))
+        Ok((
+            Self { inbox, state: published, envelopes, recent, reader, checkpoints, clock, broken },
+            performed,
+        ))
     }
 
     /// Submits a command and waits until its events are durable.
@@ -156,6 +162,17 @@ impl Engine {
         // Without a log that can be written nothing can be decided by the time either.
         let _told = self.submit(Command::RecordClock(clock), origin).await;
         now
+    }
+
+    /// Returns why the log takes nothing more until another daemon opens it, as soon as that is so.
+    pub(crate) async fn broken(&self) -> Arc<AppendError> {
+        let mut broken = self.broken.clone();
+        let error = broken.wait_for(Option::is_some).await.ok().and_then(|error| error.clone());
+        match error {
+            Some(error) => error,
+            // The engine has ended in order.
+            None => std::future::pending().await,
+        }
     }
 
     /// Returns the state after the last durable event.
@@ -192,6 +209,7 @@ struct Writer {
     recent: Arc<Recent>,
     actions: mpsc::UnboundedSender<Action>,
     saver: Saver,
+    broken: watch::Sender<Option<Arc<AppendError>>>,
 }
 
 /// A submission whose events are part of the group that is about to be written.
@@ -287,6 +305,9 @@ impl Writer {
             Err(error) => {
                 tracing::error!(%error, "failed to append to the event log");
                 let error = Arc::new(error);
+                if is_final(&error) {
+                    self.broken.send_replace(Some(Arc::clone(&error)));
+                }
                 for Accepted { reply, .. } in accepted {
                     answer(reply, Err(Refusal::Append(Arc::clone(&error))));
                 }
@@ -329,6 +350,14 @@ impl Group {
         self.actions.extend(react(&self.state, &envelope.event));
         let Envelope { at, actor, cause, event, .. } = envelope;
         self.drafts.push(Draft { at, actor, cause, event });
+    }
+}
+
+/// Tells whether the log takes nothing more until it is opened anew.
+const fn is_final(error: &AppendError) -> bool {
+    match error {
+        AppendError::Io { .. } | AppendError::Poisoned { .. } => true,
+        AppendError::TooLong | AppendError::UnknownEvent | AppendError::StorageFull => false,
     }
 }
 

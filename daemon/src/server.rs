@@ -82,6 +82,11 @@ async fn serve(home: Home, ready: &mut Option<OwnedFd>) -> Result<(), StartupErr
         () = context.stopping.cancelled() => "requested",
         _ = terminate.recv() => "signal TERM",
         _ = interrupt.recv() => "signal INT",
+        error = context.engine.broken() => {
+            // What is open goes on in the guests, and the next daemon finds out what became of it.
+            tracing::error!(error = %sessions::chain(&*error), "the event log takes nothing more until it is opened anew");
+            "the event log could not be written"
+        }
         () = home_lost(&context.home) => {
             // No other daemon will ever find its guests.
             backend::end_all(&context).await;

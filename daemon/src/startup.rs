@@ -71,11 +71,14 @@ impl From<&StartupError> for ApiError {
             error => error.to_string(),
         };
         let told = Self::new(code, message);
-        if code == ErrorCode::LogCorrupt {
-            let hint = "`pyro log verify` tells more; `pyro log repair` takes everything from the first bad event on out of the log";
-            return told.with_hint(hint);
+        match code {
+            ErrorCode::LogCorrupt => told.with_hint("`pyro log verify` tells more; `pyro log repair` takes everything from the first bad event on out of the log"),
+            ErrorCode::StorageFull => told.with_hint("free some space in PYRO_HOME and try again"),
+            ErrorCode::StorageFailed => {
+                told.with_hint("the disk of PYRO_HOME cannot be read or written; the next command tries again")
+            }
+            _ => told,
         }
-        told
     }
 }
 

@@ -104,24 +104,14 @@ fn resolved(pyro: &Pyro) -> Vec<serde_json::Value> {
 /// Catches a loss without evidence, and one that is told as something else than unknown.
 #[test]
 fn guest_that_died_with_its_daemon_is_the_evidence_of_a_loss() {
-    let pyro = Pyro::new().config("backend = \"host_sandbox\"\n");
-    let created = pyro.run(&[
-        "workspace",
-        "create",
-        "debian:12",
-        "--allow-host-compat",
-        "--mem-mib",
-        "512",
-        "--id-only",
-    ]);
-    let id = created.out().trim_end().to_owned();
+    let (pyro, id) = Pyro::with_sandbox();
     let mut child = pyro.spawn(&["workspace", "exec", &id, "--", "sleep", "1000"]);
     let _started = pyro.wait_for("exec_started");
     child.kill().unwrap();
     child.wait().unwrap();
     let guest = pyro.wait_for("workspace_started")["data"]["pid"].as_i64().unwrap();
-    kill(pyro.daemon_pid());
-    kill(i32::try_from(guest).unwrap());
+    signal(pyro.daemon_pid(), Signal::KILL);
+    signal(i32::try_from(guest).unwrap(), Signal::KILL);
     let _stopped = pyro.wait_for("workspace_stopped");
     let resolved = resolved(&pyro);
     assert_eq!(resolved.len(), 1, "{resolved:?}");

@@ -1,6 +1,14 @@
 //! The daemon: one per home, started by need, ended in order.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+use pyro_api::{
+    ApiError, Client, ClientInfo, ErrorCode, Face, Home, Incoming, Start, VmReapExpiredRequest,
+    new_request_id,
+};
 use pyro_tests::{Pyro, finish};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 #[test]
 fn twenty_cold_starts_end_with_one_daemon() {
@@ -82,4 +90,51 @@ fn a_daemon_without_its_home_ends_and_takes_its_guests_along() {
     let guests: Vec<_> =
         pyro.processes().into_iter().filter(|(_, line)| line.contains("guest-agent")).collect();
     assert!(guests.is_empty(), "{guests:?}");
+}
+
+/// Catches a daemon that stays with a log in which it cannot write, so that nothing works until somebody kills it, and a
+/// request that is lost or carried out twice because nobody knew whether its record was written.
+#[test]
+fn daemon_whose_log_cannot_be_written_makes_room_for_the_next_one() {
+    let pyro = Pyro::new();
+    // What starts the daemon passes on the limit on the length of files, 1 MiB, and that it is an error and no signal.
+    let listed = pyro.command(&["env", "list"]);
+    let limited = std::process::Command::new("/bin/sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$0\" env list"])
+        .arg(listed.get_program())
+        .envs(listed.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .output()
+        .unwrap();
+    assert!(limited.status.success(), "{}", String::from_utf8_lossy(&limited.stderr));
+    let broken = pyro.daemon_pid();
+    let process = pidfd_open(Pid::from_raw(broken).unwrap(), PidfdFlags::empty()).unwrap();
+
+    let home = Home::at(pyro.home()).unwrap();
+    let info = ClientInfo { client: "x".repeat(100_000), face: Face::Cli };
+    let mut client = Client::connect(&home, &info, &Start::Never).unwrap();
+    let mut asked = Vec::new();
+    let error: ApiError = loop {
+        let request = VmReapExpiredRequest { request_id: Some(new_request_id()) };
+        asked.push(request);
+        client.send(request).unwrap();
+        let Incoming::Reply(reply) = client.receive().unwrap() else { panic!("it is the reply") };
+        if let Err(error) = *reply {
+            break error;
+        }
+    };
+    assert_eq!(error.code, ErrorCode::LogPoisoned, "{error}");
+    assert!(error.hint.unwrap().contains("the next command starts another one"));
+    assert_eq!(poll(&mut [PollFd::new(&process, PollFlags::IN)], None), Ok(1));
+
+    // All requests once more, among them the one of which nobody could tell whether it is on record.
+    assert_ne!(pyro.daemon_pid(), broken);
+    let mut client = Client::connect(&home, &info, &Start::Never).unwrap();
+    for request in &asked {
+        assert_eq!(client.call(*request, drop).unwrap().count, 0);
+    }
+    let log = pyro.log();
+    for request in &asked {
+        let id = request.request_id.unwrap().to_string();
+        assert_eq!(log.iter().filter(|event| event["request_id"] == id.as_str()).count(), 1);
+    }
 }

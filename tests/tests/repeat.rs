@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 
 use pyro_api::{Client, ClientInfo, ErrorCode, Face, Home, Incoming, Request, Start, new_request_id};
-use pyro_tests::{Pyro, environments};
-use rustix::process::{Pid, Signal, kill_process};
+use pyro_tests::{Pyro, SANDBOX, environments, signal};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// Events that a daemon records of itself and not because somebody asked for something.
@@ -43,14 +43,14 @@ impl Table {
         let installed = "debian_12-1.0.0";
         symlink(environments().join("linux-x86_64").join(installed), platform.join(installed)).unwrap();
         let pyro = Pyro::new()
-            .config("backend = \"host_sandbox\"\n")
+            .config(SANDBOX)
             .variable("PYRO_ENVIRONMENT_CACHE_DIR", cache.path().to_str().unwrap());
         let _daemon = pyro.daemon_pid();
         (Self { pyro, known: Vec::new() }, cache)
     }
 
     fn restart(&self) {
-        kill_process(Pid::from_raw(self.pyro.daemon_pid()).unwrap(), Signal::KILL).unwrap();
+        signal(self.pyro.daemon_pid(), Signal::KILL);
         let _next = self.pyro.daemon_pid();
     }
 
@@ -210,16 +210,7 @@ fn camel(name: &str) -> String {
 #[test]
 fn command_that_is_asked_for_again_while_it_runs_runs_once() {
     let (table, _cache) = Table::new();
-    let created = table.pyro.run(&[
-        "workspace",
-        "create",
-        "debian:12",
-        "--allow-host-compat",
-        "--mem-mib",
-        "512",
-        "--id-only",
-    ]);
-    let id = created.out().trim_end().to_owned();
+    let id = table.pyro.create(&["--allow-host-compat"]);
     let script = "echo once >>ran; until [ -e go ]; do sleep 0.02; done; cat ran; exit 6";
     let arguments = json!({
         "workspace_id": id, "command": script, "request_id": new_request_id().to_string(),

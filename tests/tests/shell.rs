@@ -252,7 +252,7 @@ fn several_clients_share_a_shell_and_outlive_the_daemon() {
 #[test]
 fn keys_arrive_once_and_in_order_whatever_becomes_of_the_daemon() {
     const LEN: usize = 400_000;
-    let (pyro, id) = sandbox();
+    let (pyro, id) = Pyro::with_sandbox();
     let shell_id = open(&pyro, &id);
     write(&pyro, &id, &shell_id, &format!("stty raw -echo; echo ready; head -c {LEN} | sha256sum; exit 5"));
     while !whole(&pyro, &id, &shell_id).1.contains("ready\n") {}

@@ -227,10 +227,10 @@ fn error_of(refusal: Refusal) -> ApiError {
                 AppendError::Io { .. } | AppendError::Poisoned { .. } => ErrorCode::LogPoisoned,
                 AppendError::TooLong | AppendError::UnknownEvent => ErrorCode::Internal,
             };
-            let told = ApiError::new(code, &error);
+            let told = ApiError::new(code, chain(&*error));
             match code {
                 ErrorCode::StorageFull => told.with_hint("free some space in PYRO_HOME and try again"),
-                ErrorCode::LogPoisoned => told.with_hint("see `pyro daemon status` for the log file; `pyro daemon stop` makes the next command open the log anew"),
+                ErrorCode::LogPoisoned => told.with_hint("the daemon ends, guests go on; the next command starts another one, which takes over when the disk can be written"),
                 _ => told,
             }
         }
