@@ -282,6 +282,19 @@ mod tests {
         assert!(matches!(home.create(), Err(HomeError::Writable { .. })));
     }
 
+    /// Catches a home that another user controls and could exchange at any time.
+    #[test]
+    fn home_of_another_user_is_refused() {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can give a directory away");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(1), None).unwrap();
+        let error = Home::at(dir.path()).unwrap().create().unwrap_err();
+        assert!(matches!(error, HomeError::NotOwned { .. }), "{error}");
+    }
+
     #[test]
     fn home_that_is_a_file_is_refused() {
         let parent = tempfile::tempdir().unwrap();

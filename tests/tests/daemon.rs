@@ -138,3 +138,14 @@ fn daemon_whose_log_cannot_be_written_makes_room_for_the_next_one() {
         assert_eq!(log.iter().filter(|event| event["request_id"] == id.as_str()).count(), 1);
     }
 }
+
+/// Catches a second daemon that waits, or that takes the log from the first.
+#[test]
+fn second_daemon_does_not_start() {
+    let pyro = Pyro::new();
+    let first = pyro.daemon_pid();
+    let second = pyro.run(&["daemon", "run"]);
+    assert_eq!(second.code, Some(1));
+    assert!(second.err().contains(&format!("in use by process {first}")), "{}", second.err());
+    assert_eq!(pyro.daemon_pid(), first);
+}

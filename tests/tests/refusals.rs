@@ -98,3 +98,37 @@ fn full_disk_is_a_clear_error_and_the_daemon_goes_on_when_there_is_room() {
     assert!(out.contains("outgrown=1"), "a command whose output has no room ends at once: {out}");
     assert!(out.contains("again=0") && out.contains("log=0") && out.contains("stop=0"), "{out}");
 }
+
+/// Catches a home on a read-only file system that gives no reason, hides its log, or is of no use afterwards.
+#[test]
+fn read_only_home_is_a_clear_error_until_it_can_be_written() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: a mount needs root");
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let pyro = pyro_tests::dist().join("bin/pyro");
+    let script = r#"
+        set -u
+        export PYRO_HOME=$PLACE/h
+        mkdir -m 700 "$PYRO_HOME"
+        "$PYRO" env list >/dev/null || exit 98
+        "$PYRO" daemon stop >/dev/null
+        mount --bind "$PYRO_HOME" "$PYRO_HOME" && mount -o remount,ro,bind "$PYRO_HOME" || exit 99
+        "$PYRO" env list --json; echo "read-only=$?"
+        "$PYRO" log verify >/dev/null; echo "verify=$?"
+        mount -o remount,rw,bind "$PYRO_HOME"
+        "$PYRO" env list >/dev/null; echo "again=$?"
+        "$PYRO" daemon stop >/dev/null; echo "stop=$?"
+    "#;
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", script])
+        .env("PLACE", place.path())
+        .env("PYRO", pyro)
+        .env("PYRO_ENVIRONMENT_CACHE_DIR", pyro_tests::environments())
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    assert!(out.contains("\"code\": \"home_unusable\"") && out.contains("read-only=1"), "{out}");
+    assert!(out.contains("verify=0") && out.contains("again=0") && out.contains("stop=0"), "{out}");
+}
