@@ -95,6 +95,11 @@ pub enum Progress {
         /// Where the output begins that comes from now on.
         cursor: u64,
     },
+    /// A client that follows the log has all that was there when it asked; what comes now is new.
+    CaughtUp {
+        /// Number of the last event that cannot come any more, wanted or not; 0 when the first one can.
+        seq: u64,
+    },
     /// What a client typed is durable, up to this piece of it: it reaches the shell once, whatever becomes of the daemon.
     Typed {
         /// The id of the piece.

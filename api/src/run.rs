@@ -205,6 +205,7 @@ impl<Asked: Followed> Run<Asked> {
             | Progress::Synced(_)
             | Progress::SyncFailed(_)
             | Progress::Joined { .. }
+            | Progress::CaughtUp { .. }
             | Progress::Typed { .. } => return false,
             Progress::Run(RunProgress::Create { .. }) => Phase::Create,
             Progress::Run(RunProgress::Start { .. }) => Phase::Start,

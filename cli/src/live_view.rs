@@ -46,6 +46,7 @@ impl LiveView {
                 | Progress::Synced(_)
                 | Progress::SyncFailed(_)
                 | Progress::Joined { .. }
+                | Progress::CaughtUp { .. }
                 | Progress::Typed { .. },
             ) => {}
             Shown::Progress(Progress::Run(progress)) => {

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use pyro_api::{
-    ClientMessage, Decoder, FrameError, FrameKind, LogEvent, OUTPUT_LEN_MAX, Progress, ServerMessage, Stream,
+    ClientMessage, Decoder, FrameError, FrameKind, OUTPUT_LEN_MAX, Progress, ServerMessage, Stream,
     encode_message, encode_output,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
@@ -23,6 +23,12 @@ pub(crate) enum PeerError {
     /// The client is gone.
     #[error("the client is gone: {0}")]
     Gone(#[from] io::Error),
+    /// The client does not read.
+    #[error("the client has taken nothing for {} s", patience.as_secs())]
+    Stuck {
+        /// How long.
+        patience: Duration,
+    },
     /// Something does not fit into a frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -31,11 +37,17 @@ pub(crate) enum PeerError {
 /// How often the sending half looks whether the client is still there while there is nothing to send.
 const GONE_CHECK: Duration = Duration::from_secs(1);
 
+/// How long a follower of the log may take nothing of what waits for it. Then it is dropped, for nobody else would end
+/// its session; it can resume where it stands.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The two halves of a connection.
 #[derive(Debug)]
 pub(crate) struct Peer {
     inbox: Inbox,
     outbox: Outbox,
+    /// How long a follower may take nothing of what waits for it.
+    patience: Duration,
 }
 
 /// The messages that come in.
@@ -53,10 +65,14 @@ pub(crate) struct Outbox {
 
 impl Peer {
     pub(crate) fn new(stream: UnixStream) -> Self {
+        Self::with_patience(stream, PATIENCE)
+    }
+
+    fn with_patience(stream: UnixStream, patience: Duration) -> Self {
         let (reader, writer) = stream.into_split();
         let (sender, messages) = mpsc::channel(INBOX_LEN);
         tokio::spawn(receive(reader, sender));
-        Self { inbox: Inbox { messages }, outbox: Outbox { writer, frame: Vec::new() } }
+        Self { inbox: Inbox { messages }, outbox: Outbox { writer, frame: Vec::new() }, patience }
     }
 
     /// Returns the halves, for those who send and receive at the same time.
@@ -77,8 +93,9 @@ impl Peer {
         self.send(&ServerMessage::Progress(progress)).await
     }
 
-    pub(crate) async fn event(&mut self, event: LogEvent) -> Result<(), PeerError> {
-        self.send(&ServerMessage::Event(event)).await
+    /// Sends something to a client that may stop reading for ever: one that takes nothing of it for long is given up.
+    pub(crate) async fn send_to_follower(&mut self, message: &ServerMessage) -> Result<(), PeerError> {
+        self.outbox.send_within(message, self.patience).await
     }
 
     /// Sends output, at most [`OUTPUT_LEN_MAX`] bytes.
@@ -99,6 +116,23 @@ impl Outbox {
         self.frame.clear();
         encode_message(message, &mut self.frame)?;
         Ok(self.writer.write_all(&self.frame).await?)
+    }
+
+    /// Sends a message as long as the client takes some of it within each span of `patience`. After an error the
+    /// connection is of no more use: the message may have been sent in part.
+    async fn send_within(&mut self, message: &ServerMessage, patience: Duration) -> Result<(), PeerError> {
+        self.frame.clear();
+        encode_message(message, &mut self.frame)?;
+        let mut rest = self.frame.as_slice();
+        while !rest.is_empty() {
+            let taken = tokio::time::timeout(patience, self.writer.write(rest)).await;
+            let taken = taken.map_err(|_| PeerError::Stuck { patience })??;
+            if taken == 0 {
+                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+            }
+            rest = &rest[taken..];
+        }
+        Ok(())
     }
 
     /// Sends output, at most [`OUTPUT_LEN_MAX`] bytes.
@@ -150,5 +184,67 @@ async fn receive(mut reader: OwnedReadHalf, inbox: mpsc::Sender<Result<ClientMes
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    fn message(seq: u64) -> ServerMessage {
+        ServerMessage::Progress(Progress::CaughtUp { seq })
+    }
+
+    /// Catches a session that stays for ever with a client which does not read, and memory that grows meanwhile.
+    #[tokio::test]
+    async fn follower_that_takes_nothing_is_given_up() {
+        let (daemon, client) = UnixStream::pair().unwrap();
+        let mut peer = Peer::with_patience(daemon, Duration::from_millis(1));
+        let mut sent = 0;
+        let error = loop {
+            match peer.send_to_follower(&message(sent)).await {
+                Ok(()) => sent += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, PeerError::Stuck { .. }), "{error}");
+        // What it had taken before is whole, up to the message that was cut.
+        drop(peer);
+        let mut client = client;
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).await.unwrap();
+        let mut decoder = Decoder::new();
+        decoder.push(&bytes);
+        for seq in 0..sent {
+            let frame = decoder.next_frame().unwrap().unwrap();
+            assert_eq!(frame.message::<ServerMessage>().unwrap(), message(seq));
+        }
+        assert_eq!(decoder.next_frame().unwrap(), None);
+    }
+
+    /// Catches a client that is dropped although it reads, and one that is slow and misses something.
+    #[tokio::test]
+    async fn follower_that_reads_slowly_gets_everything() {
+        const COUNT: u64 = 50_000;
+        let (daemon, mut client) = UnixStream::pair().unwrap();
+        let mut peer = Peer::with_patience(daemon, Duration::from_secs(3600));
+        let sending = tokio::spawn(async move {
+            for seq in 0..COUNT {
+                peer.send_to_follower(&message(seq)).await.unwrap();
+            }
+        });
+        let (mut decoder, mut bytes, mut next) = (Decoder::new(), [0; 100], 0);
+        while next < COUNT {
+            let len = client.read(&mut bytes).await.unwrap();
+            assert!(len > 0, "it ended at {next}");
+            decoder.push(&bytes[..len]);
+            while let Some(frame) = decoder.next_frame().unwrap() {
+                assert_eq!(frame.message::<ServerMessage>().unwrap(), message(next));
+                next += 1;
+            }
+        }
+        sending.await.unwrap();
     }
 }

@@ -1,7 +1,8 @@
 //! `pyro log show`, `head` and `export`.
 
 use pyro_api::{
-    EventActor, Face, LogEnd, LogEvent, LogExplanation, LogHead, LogRequest, Request, Response, ServerMessage,
+    EventActor, Face, LogEnd, LogEvent, LogExplanation, LogHead, LogRequest, Progress, Request, Response,
+    ServerMessage,
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -157,4 +158,45 @@ fn head_is_what_verify_expects() {
     assert_eq!(output.status.code(), Some(0), "an empty log is whole");
     let text = String::from_utf8(output.stdout).expect("it is text");
     assert!(text.starts_with("Events: 0 in 0 segments\n") && text.ends_with("Log: whole\n"), "{text}");
+}
+
+/// Catches a follower that comes back without its place: it would miss what happened meanwhile, or print it twice. A limit
+/// is for what was there at first, also when none of it was wanted.
+#[test]
+fn follower_resumes_where_it_was() {
+    let world = World::new();
+    let dying = |sent: Vec<ServerMessage>| -> Script {
+        Box::new(move |peer| {
+            let request = peer.request();
+            sent.iter().for_each(|message| peer.send(message));
+            request
+        })
+    };
+    let caught_up = |seq| ServerMessage::Progress(Progress::CaughtUp { seq });
+    let peer = world.serve([
+        dying(vec![]),
+        dying(vec![caught_up(5)]),
+        dying(vec![ServerMessage::Event(event(7)), ServerMessage::Event(event(8))]),
+        dying(vec![caught_up(8), ServerMessage::Event(event(9))]),
+        reply(Response::Log(LogEnd { head_seq: 9 })),
+    ]);
+    let output = world.run(&["log", "--json", "--follow", "--limit", "2"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("it is text");
+    let seqs: Vec<_> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("it is JSON")["seq"].clone())
+        .collect();
+    assert_eq!(seqs, [7, 8, 9]);
+    let asked: Vec<_> = peer
+        .join()
+        .expect("the peer does not panic")
+        .into_iter()
+        .map(|request| match request {
+            Request::Log(LogRequest { since, limit, .. }) => (since.map(|since| since.to_string()), limit),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let behind = |seq: u64| (Some(seq.to_string()), None);
+    assert_eq!(asked, [(None, Some(2)), (None, Some(2)), behind(6), behind(9), behind(10)]);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyro_api::{
     ApiError, ErrorCode, EventActor, LogEnd, LogEvent, LogExplanation, LogHead, LogHeadRequest, LogPoint,
-    LogRequest, LogShowRequest,
+    LogRequest, LogShowRequest, Progress, ServerMessage,
 };
 use pyro_core::{Cause, Envelope, Seq, State, WorkspaceId};
 use pyro_store::{GENESIS, Hash, ReadError, Reader, Record, state_digest};
@@ -48,7 +48,7 @@ impl Session {
                 biased;
                 chunk = chunks.recv() => match chunk {
                     Some(chunk) => for event in chunk.map_err(unreadable)? {
-                        self.peer.event(event).await?;
+                        self.send_event(event, follow).await?;
                     },
                     None => break,
                 },
@@ -56,7 +56,9 @@ impl Session {
             }
         }
         if follow {
-            self.log_live(&selection, head.next()).await?;
+            let from = head.next().max(selection.first());
+            self.peer.progress(Progress::CaughtUp { seq: from.0 - 1 }).await?;
+            self.log_live(&selection, from).await?;
         }
         Ok(self.log_end())
     }
@@ -64,12 +66,12 @@ impl Session {
     /// Sends the wanted events behind those that were there.
     async fn log_live(&mut self, selection: &Selection, from: Seq) -> Result<(), Failure> {
         let stopping = self.context.stopping.clone();
-        let mut follower = self.context.engine.follow(from.max(selection.first()));
+        let mut follower = self.context.engine.follow(from);
         loop {
             tokio::select! {
                 envelope = follower.next() => match envelope.map_err(unreadable)? {
                     Some(envelope) if selection.contains(&envelope) => {
-                        self.peer.event(log_event(&envelope)).await?;
+                        self.send_event(log_event(&envelope), true).await?;
                     }
                     Some(_) => {}
                     None => return Ok(()),
@@ -78,6 +80,18 @@ impl Session {
                 () = stopping.cancelled() => return Ok(()),
             }
         }
+    }
+
+    /// Sends an event; a follower that takes nothing for long is dropped. Who does not follow may read at leisure: what was
+    /// asked for has an end.
+    async fn send_event(&mut self, event: LogEvent, follow: bool) -> Result<(), Failure> {
+        let message = ServerMessage::Event(event);
+        if follow {
+            self.peer.send_to_follower(&message).await?;
+        } else {
+            self.peer.send(&message).await?;
+        }
+        Ok(())
     }
 
     fn log_end(&self) -> LogEnd {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use pyro_api::{CallError, Client, Incoming, LogEvent, LogPoint, LogRequest, TransportError};
+use pyro_api::{CallError, Client, Incoming, LogEvent, LogPoint, LogRequest, Progress, TransportError};
 
 use crate::arguments::LogEventsArgs;
 use crate::event_line::event_line;
@@ -19,7 +19,8 @@ const DEATHS_MAX: u32 = 5;
 
 pub(crate) fn execute(args: LogEventsArgs) -> Result<ExitCode, Failure> {
     let session = Session::starting()?;
-    let mut printer = Printer { stdout: Sink::stdout()?, format: Format::from_flag(args.json), last: None };
+    let format = Format::from_flag(args.json);
+    let mut printer = Printer { stdout: Sink::stdout()?, format, last: None, cursor: None };
     let mut request = args.request;
     let mut deaths = 0;
     loop {
@@ -29,8 +30,10 @@ pub(crate) fn execute(args: LogEventsArgs) -> Result<ExitCode, Failure> {
             // A daemon that dies does not end the log: whoever follows it goes on with the next daemon.
             Err(Interruption::Lost) if request.follow && deaths < DEATHS_MAX => {
                 deaths = if printer.last == before { deaths + 1 } else { 0 };
-                if let Some(last) = printer.last {
-                    request = LogRequest { since: Some(LogPoint::after(last)), limit: None, ..request };
+                // A time that nothing has reached yet stays what is asked for.
+                let waits = printer.last.is_none() && matches!(request.since, Some(LogPoint::Time(_)));
+                if let Some(cursor) = printer.cursor.filter(|_| !waits) {
+                    request = LogRequest { since: Some(LogPoint::after(cursor)), limit: None, ..request };
                 }
             }
             Err(Interruption::Lost) => return Err(CallError::from(TransportError::Lost).into()),
@@ -58,6 +61,8 @@ struct Printer {
     format: Format,
     /// Number of the last event that was printed; `None` before the first.
     last: Option<u64>,
+    /// Everything up to this event was printed or is not wanted; `None` while that is not known of any.
+    cursor: Option<u64>,
 }
 
 impl Printer {
@@ -71,11 +76,15 @@ impl Printer {
             match client.receive() {
                 Ok(Incoming::Event(event)) => {
                     self.last = Some(event.seq);
+                    self.cursor = self.last;
                     batch.push_str(&self.text(&event));
                 }
                 Ok(Incoming::Reply(reply)) => {
                     self.stdout.own(&batch)?;
                     return reply.map(drop).map_err(Interruption::from);
+                }
+                Ok(Incoming::Progress(Progress::CaughtUp { seq })) => {
+                    self.cursor = self.cursor.max(Some(seq))
                 }
                 Ok(Incoming::Progress(_) | Incoming::Output(..)) => {}
                 Err(TransportError::Lost) => {
