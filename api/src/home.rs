@@ -286,7 +286,8 @@ mod tests {
     #[test]
     fn home_of_another_user_is_refused() {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: only root can give a directory away");
+            let skipped = b"skipped: only root can give a directory away\n";
+            std::io::Write::write_all(&mut std::io::stderr(), skipped).unwrap();
             return;
         }
         let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,5 @@
 //! The daemon: one per home, started by need, ended in order.
 
-#![expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
-
 use pyro_api::{
     ApiError, Client, ClientInfo, ErrorCode, Face, Home, Incoming, Start, VmReapExpiredRequest,
     new_request_id,

@@ -87,7 +87,7 @@ impl Peer {
         loop {
             if let Some(frame) = self.decoder.next_frame().expect("the client sends frames") {
                 return Some(match frame.kind {
-                    FrameKind::Input => ClientMessage::Input(frame.input().unwrap()),
+                    FrameKind::Input => ClientMessage::Input(frame.input().expect("a piece has an id")),
                     FrameKind::Json => frame.message().expect("the client sends messages"),
                     FrameKind::Output(_) => panic!("a client prints nothing to the daemon"),
                 });
