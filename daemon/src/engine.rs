@@ -437,6 +437,27 @@ mod tests {
         assert_eq!((done, engine.state().seq), (1, Seq(2)));
     }
 
+    /// Catches a request that had nothing to do and is carried out when it is repeated later, also by another daemon.
+    #[tokio::test]
+    async fn a_request_that_led_to_nothing_is_known_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let cause = Cause::Request(RequestId::from_bytes([9; 16]));
+        let nothing = || Command::RecordEnvironmentsRemoved(Vec::new());
+        let engine = open(dir.path());
+        let first = engine.submit(nothing(), origin(cause)).await.unwrap();
+        let [met] = first.envelopes() else { panic!("it is on record: {first:?}") };
+        assert_eq!(met.event.kind(), "request_met");
+        drop(engine);
+        let log = reopen(dir.path()).await;
+        let engine = Engine::start(log, Clock::of_host().unwrap()).unwrap().0;
+        // By now there would be something to do.
+        let again = engine.submit(remark(1), origin(cause)).await.unwrap();
+        assert!(matches!(again, Outcome::Repeated(_)), "{again:?}");
+        assert_eq!(again.envelopes()[0].seq, met.seq);
+        let observed = engine.submit(nothing(), origin(Cause::Observation)).await.unwrap();
+        assert!(observed.envelopes().is_empty(), "nobody asked, so there is nothing to remember");
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn a_follower_far_behind_misses_nothing() {
         let dir = tempfile::tempdir().unwrap();

@@ -9,9 +9,9 @@ use alloc::vec::Vec;
 
 use super::decide;
 use crate::event::{
-    Accelerator, Actor, Backend, Cause, ClockObserved, DeleteReason, Envelope, Event, ExecExited,
-    ExecRequested, ExitStatus, Face, Lifetime, Process, StopReason, StreamSummary, WorkspaceKind,
-    WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
+    Accelerator, Actor, Backend, Cause, ClockObserved, DeleteReason, Envelope, Event, Evidence, ExecExited,
+    ExecRequested, ExitStatus, Face, Lifetime, Operation, OperationResolved, Process, StopReason,
+    StreamSummary, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
 };
 use crate::ids::{ExecNumber, Seq, Timestamp, WorkspaceId};
 use crate::rejection::Rejection;
@@ -375,4 +375,37 @@ fn a_clock_that_only_drifts_is_no_news() {
     assert_eq!(when(&history, &clock("a", 999_999)), Ok(vec![]));
     assert_eq!(when(&history, &clock("a", -1_000_000)), Ok(vec!["clock_observed"]));
     assert_eq!(when(&history, &clock("b", 0)), Ok(vec!["clock_observed"]));
+}
+
+/// Catches a reaping that leaves something, takes what lives, or cannot be told from its record.
+#[test]
+fn what_has_lived_its_time_is_reaped_at_once() {
+    let other = WorkspaceId::from_bytes([2; 6]);
+    let history = [open(ID, None), open(other, None)];
+    let (state, _) = given(&history);
+    let ends = [ID, other].map(|id| state.workspace(id).unwrap().expires_at().unwrap());
+    assert!(ends[0] < ends[1]);
+    let reap = |now| Command::ReapExpired { now };
+    assert_eq!(when(&history, &reap(Timestamp(ends[0].0 - 1))), Ok(vec![]));
+    assert_eq!(when(&history, &reap(ends[0])), Ok(vec!["workspace_deleting"]));
+    assert_eq!(when(&history, &reap(ends[1])), Ok(vec!["workspace_deleting"; 2]));
+    let once = [history.to_vec(), vec![reap(ends[1])]].concat();
+    assert_eq!(when(&once, &reap(ends[1])), Ok(vec![]), "they are on their way");
+}
+
+/// Catches evidence behind the outcome that it is for.
+#[test]
+fn evidence_is_for_what_is_open() {
+    let resolved = Command::RecordResolved(OperationResolved {
+        workspace: ID,
+        operation: Operation::Exec(ExecNumber(1)),
+        evidence: Evidence::Unknown,
+    });
+    let history =
+        [create(ID, WorkspaceKind::Workspace), Command::StartWorkspace { workspace: ID }, started(ID)];
+    assert_eq!(when(&history, &resolved), Err(Rejection::Stale));
+    let running = [history.to_vec(), vec![request(ID)]].concat();
+    assert_eq!(when(&running, &resolved), Ok(vec!["operation_resolved"]));
+    let ended = [running, vec![exited(ID, 1)]].concat();
+    assert_eq!(when(&ended, &resolved), Err(Rejection::Stale));
 }

@@ -1,6 +1,7 @@
 //! The host's end against agents that are scripted, most of them hostile.
 
 mod import;
+mod journal;
 mod reach;
 mod shell;
 
