@@ -120,6 +120,21 @@ impl Table {
         self.known.push(("daemon_stop", request, first));
     }
 
+    /// Each event says who, by which way, why and when: what was asked for has a request, the rest is the daemon's.
+    #[track_caller]
+    fn assert_audit(&self) {
+        let (user, own) = (rustix::process::geteuid().as_raw(), u64::from(std::process::id()));
+        for event in self.pyro.log() {
+            let actor = &event["actor"];
+            assert_eq!(actor["uid"], user, "{event}");
+            assert!(actor["pid"].as_u64() > Some(0) && event["at"].as_str().is_some(), "{event}");
+            assert_eq!(actor["face"] == "daemon", event["request_id"].is_null(), "{event}");
+            if actor["face"] == "python" {
+                assert_eq!((&actor["pid"], &actor["client"]), (&own.into(), &"test/1".into()), "{event}");
+            }
+        }
+    }
+
     #[track_caller]
     fn repeat_all(&self, gone: bool) {
         let effects = self.effects();
@@ -195,6 +210,7 @@ fn every_change_has_one_effect_and_one_outcome() {
     table.stop();
     table.restart();
     table.repeat_all(true);
+    table.assert_audit();
     let asked: BTreeSet<_> = table.known.iter().map(|(name, ..)| camel(name)).collect();
     let changing: BTreeSet<_> = Request::CHANGING.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(asked, changing);

@@ -195,6 +195,10 @@ fn killed_daemon_in_mid_push_leaves_nothing() {
     let output = finish(child);
     assert_eq!((output.code, &output.json()["code"]), (Some(1), &"sync_failed".into()), "{}", output.out());
     assert!(!arrived(&pyro, &id));
+    let log = pyro.log();
+    let kinds = log.iter().map(|event| event["kind"].as_str().unwrap());
+    let told: Vec<_> = kinds.filter(|kind| ["operation_resolved", "sync_failed"].contains(kind)).collect();
+    assert_eq!(told, ["operation_resolved", "sync_failed"], "the evidence, then the outcome");
     let again = push(&pyro, &id, large.path(), &["--dest", "large"]);
     assert!(again.code == Some(0) && arrived(&pyro, &id), "{}", again.err());
 }
