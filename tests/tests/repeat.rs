@@ -244,3 +244,21 @@ fn command_that_is_asked_for_again_while_it_runs_runs_once() {
     assert_eq!(first.output, b"once\n");
     assert_eq!(first.reply.unwrap()["workspace_exec"]["exit_code"], 6);
 }
+
+/// Catches a second try that is refused for what the first one just did: its name is taken, by the same request.
+#[test]
+fn tries_at_the_same_time_make_one_workspace() {
+    let (table, _cache) = Table::new();
+    let arguments = json!({
+        "environment": "debian:12", "mem_mib": 512, "allow_host_compat": true, "name": "once",
+        "request_id": new_request_id().to_string(),
+    });
+    let request: Request = serde_json::from_value(json!({ "workspace_create": arguments })).unwrap();
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let tries: Vec<_> = (0..8).map(|_| scope.spawn(|| table.ask(&request))).collect();
+        tries.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(answers[0].reply.is_ok(), "{answers:?}");
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    assert_eq!(table.pyro.kinds().iter().filter(|kind| *kind == "workspace_created").count(), 1);
+}

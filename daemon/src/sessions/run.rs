@@ -36,7 +36,7 @@ impl Session {
         let known = self.is_known(request_id);
         if !known {
             check_not_begun(request.resume)?;
-            self.check_early(&wish(draw_id()))?;
+            self.check_early(&wish(draw_id()), request_id).await?;
             self.check_network(&spec)?;
             self.check_space()?;
         }
@@ -57,10 +57,13 @@ impl Session {
         Ok(run_outcome(ended?)?)
     }
 
-    /// Refuses before a long pull what would be refused after it.
-    pub(super) fn check_early(&self, wish: &Command) -> Result<(), Failure> {
-        pyro_core::decide(&self.context.engine.state(), wish).map_err(ApiError::from)?;
-        Ok(())
+    /// Refuses before a long pull what would be refused after it. What stands in the way may be an earlier try of the
+    /// request that was just being recorded.
+    pub(super) async fn check_early(&self, wish: &Command, request_id: RequestId) -> Result<(), Failure> {
+        let Err(rejection) = pyro_core::decide(&self.context.engine.state(), wish) else { return Ok(()) };
+        // The engine answers in turn, so whatever it took before this is decided now.
+        let _settled = self.context.engine.now().await;
+        if self.is_known(request_id) { Ok(()) } else { Err(ApiError::from(rejection).into()) }
     }
 
     /// Refuses a network that no guest could have which this host can run and the client accepts.

@@ -43,7 +43,7 @@ impl Session {
         let mut seed = None;
         // A request that is known goes on, whatever has become of environment and seed.
         if !self.is_known(request_id) {
-            self.check_early(&wish(super::run::draw_id(), None))?;
+            self.check_early(&wish(super::run::draw_id(), None), request_id).await?;
             self.check_network(&spec)?;
             self.check_space()?;
             if let Some(path) = request.seed_path {
