@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use crate::event::{
     BackendProbed, ClockObserved, DaemonStarted, DaemonStopped, DeleteReason, EnvironmentInstallFailed,
     EnvironmentInstalled, EnvironmentRemoved, ExecExited, ExecFailed, ExecLost, ExecStarted, Lifetime,
-    ShellExited, ShellFailed, ShellLost, ShellSignal, ShellStarted, SyncChanges, SyncFailed, SyncFinished,
-    SyncLost, SyncSource, TerminalSize, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted,
-    WorkspaceStopped,
+    OutputDropped, ShellExited, ShellFailed, ShellLost, ShellSignal, ShellStarted, SyncChanges, SyncFailed,
+    SyncFinished, SyncLost, SyncSource, TerminalSize, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed,
+    WorkspaceStarted, WorkspaceStopped,
 };
 use crate::ids::{ExecNumber, ShellId, SyncNumber, WorkspaceId};
 use crate::limits::Limits;
@@ -194,6 +194,8 @@ pub enum Command {
     RecordSyncFailed(SyncFailed),
     /// Whether the files are in place cannot be known.
     RecordSyncLost(SyncLost),
+    /// A part of stored output is about to be dropped.
+    RecordOutputDropped(OutputDropped),
     /// End a sync now.
     CancelSync {
         /// Where.

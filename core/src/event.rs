@@ -4,6 +4,7 @@
 //! struct. Changing a struct that has been released means adding a new one beside it (see `docs/log-format.md`).
 
 mod kind;
+mod output;
 mod shell;
 mod sync;
 
@@ -17,6 +18,7 @@ use crate::environment::EnvironmentName;
 use crate::ids::{ExecNumber, RequestId, Seq, Timestamp, WorkspaceId};
 use crate::limits::Limits;
 
+pub use output::{DropPolicy, OutputDropped};
 pub use shell::{
     ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized,
     ShellSignal, ShellSignaled, ShellStarted, TerminalSize,
@@ -157,6 +159,8 @@ pub enum Event {
     SyncLost(SyncLost),
     /// Somebody wants the sync to end now.
     SyncCancelRequested(SyncCancelRequested),
+    /// A part of stored output is about to be dropped.
+    OutputDropped(OutputDropped),
     /// A record of a kind that this version does not know; it has no effect on the state.
     Unknown(UnknownEvent),
 }
@@ -205,6 +209,7 @@ impl Event {
             Self::SyncFailed(event) => Some(event.workspace),
             Self::SyncLost(event) => Some(event.workspace),
             Self::SyncCancelRequested(event) => Some(event.workspace),
+            Self::OutputDropped(event) => Some(event.workspace),
         }
     }
 
@@ -250,6 +255,7 @@ impl Event {
             Self::SyncFailed(_) => "sync_failed",
             Self::SyncLost(_) => "sync_lost",
             Self::SyncCancelRequested(_) => "sync_cancel_requested",
+            Self::OutputDropped(_) => "output_dropped",
             Self::Unknown(_) => "unknown",
         }
     }

@@ -17,12 +17,14 @@ mod decide;
 mod environment;
 mod event;
 mod evolve;
+mod gaps;
 mod ids;
 mod limits;
 mod react;
 mod reconcile;
 mod rejection;
 mod state;
+mod stream;
 mod tags;
 
 pub use action::Action;
@@ -31,16 +33,18 @@ pub use decide::{decide, sync_destination};
 pub use environment::{CATALOG, CatalogEntry, EnvironmentName};
 pub use event::{
     Accelerator, Actor, Backend, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped,
-    DeleteReason, Envelope, EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event,
-    ExecCancelRequested, ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, ExecutionMode,
-    ExitStatus, Face, Lifetime, LimitsChanged, ProbeVerdict, Process, ShellClosed, ShellClosing, ShellExited,
-    ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled,
-    ShellStarted, StopReason, StreamSummary, SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished,
-    SyncLost, SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize, UnknownEvent,
-    WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
-    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
+    DeleteReason, DropPolicy, Envelope, EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved,
+    Event, ExecCancelRequested, ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, ExecutionMode,
+    ExitStatus, Face, Lifetime, LimitsChanged, OutputDropped, ProbeVerdict, Process, ShellClosed,
+    ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal,
+    ShellSignaled, ShellStarted, StopReason, StreamSummary, SyncCancelRequested, SyncChanges, SyncFailed,
+    SyncFinished, SyncLost, SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize,
+    UnknownEvent, WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled,
+    WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped,
+    WorkspaceStopping,
 };
 pub use evolve::evolve;
+pub use gaps::Gaps;
 pub use ids::{ExecNumber, IdError, RequestId, Seq, ShellId, SyncNumber, Timestamp, WorkspaceId};
 pub use limits::Limits;
 pub use react::react;
@@ -49,4 +53,5 @@ pub use rejection::Rejection;
 pub use state::{
     EndedExec, Exec, ExecPhase, Phase, Seed, Shell, ShellEnd, ShellPhase, State, Stopped, Sync, Workspace,
 };
+pub use stream::{Stream, StreamId};
 pub use tags::Tags;

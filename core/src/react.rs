@@ -75,6 +75,7 @@ pub fn react(state: &State, event: &Event) -> Vec<Action> {
         | Event::SyncFinished(_)
         | Event::SyncFailed(_)
         | Event::SyncLost(_)
+        | Event::OutputDropped(_)
         | Event::Unknown(_) => Vec::new(),
     }
 }

@@ -1,7 +1,7 @@
 //! Events as JSON, for `pyro log`.
 
 use pyro_core::{
-    Cause, Envelope, Event, ExitStatus, ProbeVerdict, StopReason, StreamSummary, SyncChanges, SyncPurpose,
+    Cause, DropPolicy, Envelope, Event, ExitStatus, OutputDropped, ProbeVerdict, StopReason, StreamSummary, SyncChanges, SyncPurpose,
     WorkspaceKind,
 };
 use serde_json::{Value, json};
@@ -73,6 +73,7 @@ pub(crate) fn data(event: &Event) -> Value {
         | Event::SyncFailed(_)
         | Event::SyncLost(_)
         | Event::SyncCancelRequested(_) => sync_data(event),
+        Event::OutputDropped(event) => dropped_data(event),
     }
 }
 
@@ -175,6 +176,21 @@ fn sync_data(event: &Event) -> Value {
         Event::SyncCancelRequested(event) => json!({ "sync": event.sync.0 }),
         _ => json!({}),
     }
+}
+
+fn dropped_data(event: &OutputDropped) -> Value {
+    let (policy, bytes_max) = match event.policy {
+        DropPolicy::Stream { bytes_max } => ("stream", bytes_max),
+        DropPolicy::Workspace { bytes_max } => ("workspace", bytes_max),
+    };
+    json!({
+        "stream": event.stream.to_string(),
+        "from": event.from,
+        "to": event.to,
+        "digest": hex(&event.digest),
+        "policy": policy,
+        "bytes_max": bytes_max,
+    })
 }
 
 fn changes(changes: &SyncChanges) -> Value {

@@ -4,8 +4,8 @@ use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use pyro_core::{
     Actor, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped, Envelope,
     EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested,
-    ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, LimitsChanged, Seq, ShellClosed,
-    ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized,
+    ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, LimitsChanged, OutputDropped, Seq,
+    ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized,
     ShellSignaled, ShellStarted, State, SyncCancelRequested, SyncFailed, SyncFinished, SyncLost,
     SyncRequested, Timestamp, UnknownEvent, WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting,
     WorkspaceLabeled, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped,
@@ -24,7 +24,7 @@ const CONFIG: Config = bincode::config::standard().with_limit::<PAYLOAD_LEN_MAX>
 
 /// Version of the encoding of a state. It is raised whenever its bytes change, which `tests/checkpoint.rs` notices: a state of another version is
 /// not read, and the log is replayed instead.
-const STATE_VERSION: u16 = 1;
+const STATE_VERSION: u16 = 2;
 
 /// Most bytes of a state: 10,000 workspaces take about 10 MiB.
 const STATE_LEN_MAX: usize = 1 << 30;
@@ -165,4 +165,5 @@ records! {
     (72, 1) => SyncFailed,
     (73, 1) => SyncLost,
     (74, 1) => SyncCancelRequested,
+    (95, 1) => OutputDropped,
 }

@@ -2,6 +2,7 @@
 
 mod exec;
 mod host;
+mod output;
 mod shell;
 mod sync;
 mod workspace;
@@ -74,6 +75,7 @@ pub fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection>
         Command::RecordSyncFinished(fact) => sync::finished(state, fact),
         Command::RecordSyncFailed(fact) => sync::failed(state, fact),
         Command::RecordSyncLost(fact) => sync::lost(state, fact),
+        Command::RecordOutputDropped(fact) => output::dropped(state, fact),
         Command::CancelSync { workspace, sync } => sync::cancel(state, *workspace, *sync),
     }
 }

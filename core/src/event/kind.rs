@@ -43,6 +43,7 @@ impl Event {
         "sync_failed",
         "sync_lost",
         "sync_cancel_requested",
+        "output_dropped",
         "unknown",
     ];
 }

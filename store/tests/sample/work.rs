@@ -1,15 +1,17 @@
 //! Samples of the events of shells, syncs and clocks.
 
 use pyro_core::{
-    ClockObserved, Event, ExitStatus, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellId,
-    ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted,
-    SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncNumber, SyncPurpose,
-    SyncRequested, SyncSource, SyncSourceKind, TerminalSize, WorkspaceId,
+    ClockObserved, DropPolicy, Event, ExecNumber, ExitStatus, OutputDropped, ShellClosed, ShellClosing,
+    ShellExited, ShellFailed, ShellId, ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal,
+    ShellSignaled, ShellStarted, Stream, StreamId, SyncCancelRequested, SyncChanges, SyncFailed,
+    SyncFinished, SyncLost, SyncNumber, SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize,
+    WorkspaceId,
 };
 
 use super::{summary, text, workspace};
 
 const SHELL: ShellId = ShellId::from_bytes([0xa, 0xb, 0xc, 0xd, 0xe, 0xf]);
+const EXEC: ExecNumber = ExecNumber(1);
 const SYNC: SyncNumber = SyncNumber(300);
 
 /// Returns samples of the kind after that of the event; none after the last.
@@ -68,6 +70,22 @@ pub(super) fn following_kind(event: &Event) -> Vec<Event> {
         Event::SyncCancelRequested(_) => [i64::MIN, 1_800_000_000_000_000]
             .map(|offset_us| Event::ClockObserved(ClockObserved { host_boot_id: text(), offset_us }))
             .to_vec(),
+        Event::ClockObserved(_) => {
+            let stdout = (StreamId::Exec(EXEC, Stream::Stdout), DropPolicy::Stream { bytes_max: 1 << 27 });
+            let stderr = (StreamId::Exec(EXEC, Stream::Stderr), DropPolicy::Workspace { bytes_max: 0 });
+            let terminal = (StreamId::Shell(shell), DropPolicy::Workspace { bytes_max: 1 << 30 });
+            [stdout, stderr, terminal]
+                .map(|(stream, policy)| OutputDropped {
+                    workspace,
+                    stream,
+                    from: 1 << 20,
+                    to: 1 << 33,
+                    digest: [0xd1; 32],
+                    policy,
+                })
+                .map(Event::OutputDropped)
+                .to_vec()
+        }
         _ => Vec::new(),
     }
 }
