@@ -7,8 +7,8 @@
 //!      5   ...  payload
 //! ```
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Bytes before the payload.
 pub const FRAME_HEAD_BYTES: usize = 5;
@@ -23,7 +23,8 @@ pub const OUTPUT_LEN_MAX: usize = 256 * 1024;
 pub const INPUT_LEN_MAX: usize = 64 * 1024;
 
 /// Which of a command's two output streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stream {
     /// Standard output.
     Stdout,

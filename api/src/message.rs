@@ -4,6 +4,7 @@ use pyro_core::Face;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
+use crate::frame::Stream;
 use crate::operation::{Request, Response};
 use crate::request::WindowSize;
 use crate::response::{CommandRecord, LogEvent, SyncResult};
@@ -12,7 +13,7 @@ use crate::response::{CommandRecord, LogEvent, SyncResult};
 ///
 /// The frames, [`Hello`] and the refusal of it stay as they are in all versions: a client can always find out with whom it
 /// cannot talk.
-pub const API_VERSION: u32 = 4;
+pub const API_VERSION: u32 = 5;
 
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,6 +94,15 @@ pub enum Progress {
     Joined {
         /// Where the output begins that comes from now on.
         cursor: u64,
+    },
+    /// Bytes of the output are not there any more; what follows comes from behind them.
+    Gap {
+        /// Of which stream; a terminal is standard output.
+        stream: Stream,
+        /// Position of the first of them.
+        from: u64,
+        /// Position behind the last of them.
+        to: u64,
     },
 }
 

@@ -64,7 +64,8 @@ impl ProgressView {
             | Progress::Record(_)
             | Progress::Synced(_)
             | Progress::SyncFailed(_)
-            | Progress::Joined { .. } => {}
+            | Progress::Joined { .. }
+            | Progress::Gap { .. } => {}
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Events as JSON, for `pyro log`.
 
 use pyro_core::{
-    Cause, DropPolicy, Envelope, Event, ExitStatus, OutputDropped, ProbeVerdict, StopReason, StreamSummary, SyncChanges, SyncPurpose,
-    WorkspaceKind,
+    Cause, DropPolicy, Envelope, Event, ExitStatus, OutputDropped, ProbeVerdict, StopReason, StreamSummary,
+    SyncChanges, SyncPurpose, WorkspaceKind,
 };
 use serde_json::{Value, json};
 

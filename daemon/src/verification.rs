@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pyro_api::{
     ApiError, ErrorCode, Home, LogCheck, LogCheckProgress, LogMark, LogProblem, LogRepaired, LogVerdict,
 };
-use pyro_core::{Event, Seq, State, StreamSummary, WorkspaceId, evolve};
+use pyro_core::{Event, Gaps, Seq, State, StreamSummary, WorkspaceId, evolve};
 use pyro_store::outputs::{OutputError, Outputs, Stream, StreamId};
 use pyro_store::{
     Corruption, GENESIS, Record, RepairError, Repaired, Report, SavedState, VerifyError, repair, repair_at,
@@ -52,10 +52,11 @@ pub fn verify_log(
         problems.append(&mut reading.problems);
         let mut bad = check_outputs(home, &reading.streams, &mut done, progress)?;
         if !bad.is_empty() && check.live.is_some() {
-            let deleted_now = deleted_now(home)?;
+            let since = Since::read(home, report.head.seq)?;
             let before = bad.len();
-            bad.retain(|(workspace, _)| !deleted_now.contains(workspace));
+            bad.retain(|((workspace, _), _)| !since.deleted.contains(workspace));
             deleted += (before - bad.len()) as u64;
+            bad.retain(|(stream, _)| !since.dropped.contains(stream));
         }
         problems.extend(bad.into_iter().map(|(_, problem)| problem));
     }
@@ -199,6 +200,7 @@ impl Reading {
 #[derive(Default)]
 struct Streams {
     by_workspace: BTreeMap<WorkspaceId, Vec<Written>>,
+    dropped: BTreeMap<(WorkspaceId, StreamId), Dropped>,
     gone: BTreeSet<WorkspaceId>,
     /// How many streams were of workspaces that are gone.
     deleted: u64,
@@ -211,6 +213,14 @@ struct Written {
     summary: StreamSummary,
 }
 
+/// What is dropped of a stream.
+#[derive(Clone, Default)]
+struct Dropped {
+    gaps: Gaps,
+    /// What was dropped last: position behind it, and digest.
+    last: (u64, [u8; 32]),
+}
+
 impl Streams {
     fn see(&mut self, record: &Record) {
         let (seq, event) = (record.seq(), &record.envelope.event);
@@ -219,6 +229,14 @@ impl Streams {
             let known = self.by_workspace.remove(&workspace).unwrap_or_default();
             self.deleted += known.len() as u64;
             self.gone.insert(workspace);
+            self.dropped.retain(|(of, _), _| *of != workspace);
+        }
+        if let Event::OutputDropped(event) = event
+            && !self.gone.contains(&workspace)
+        {
+            let dropped = self.dropped.entry((workspace, event.stream)).or_default();
+            dropped.gaps.add(event.from..event.to);
+            dropped.last = (event.to, event.digest);
         }
         for (stream, summary) in written(event) {
             if self.gone.contains(&workspace) {
@@ -262,7 +280,7 @@ fn check_outputs(
     streams: &Streams,
     done: &mut LogCheckProgress,
     progress: &mut dyn FnMut(LogCheckProgress),
-) -> Result<Vec<(WorkspaceId, LogProblem)>, ApiError> {
+) -> Result<Vec<((WorkspaceId, StreamId), LogProblem)>, ApiError> {
     let mut bad = Vec::new();
     if streams.by_workspace.is_empty() {
         return Ok(bad);
@@ -270,7 +288,17 @@ fn check_outputs(
     let outputs = Outputs::open(home.outputs()).map_err(|error| unreadable_output(&error))?;
     for (workspace, written) in &streams.by_workspace {
         for Written { seq, stream, summary } in written {
-            let found = outputs.summary(*workspace, *stream).map_err(|error| unreadable_output(&error))?;
+            let Dropped { gaps, last } =
+                streams.dropped.get(&(*workspace, *stream)).cloned().unwrap_or_default();
+            let mut found =
+                outputs.summary(*workspace, *stream, &gaps).map_err(|error| unreadable_output(&error))?;
+            // Of a stream that went as a whole there is only the word of its last event.
+            if let Some(found) = &mut found
+                && gaps.kept_in(0..found.len_bytes).next().is_none()
+                && last.0 >= found.len_bytes
+            {
+                found.digest = last.1;
+            }
             let len_bytes = found.as_ref().map_or(0, |found| found.len_bytes);
             done.outputs += 1;
             done.output_bytes += len_bytes;
@@ -286,21 +314,34 @@ fn check_outputs(
             let file = outputs.path(*workspace, *stream).display().to_string();
             let message = format!("the output file of event {seq} {message}");
             let about = "output".to_owned();
-            bad.push((*workspace, LogProblem { about, seq: Some(seq.0), file: Some(file), message }));
+            let problem = LogProblem { about, seq: Some(seq.0), file: Some(file), message };
+            bad.push(((*workspace, *stream), problem));
         }
     }
     Ok(bad)
 }
 
-/// Returns the workspaces that are deleted by now: a daemon may have gone on since the log was read.
-fn deleted_now(home: &Home) -> Result<BTreeSet<WorkspaceId>, ApiError> {
-    let mut deleted = BTreeSet::new();
-    let read = verify_records(home.log(), |record| {
-        if is_deletion(&record.envelope.event) {
-            deleted.extend(record.envelope.event.workspace());
-        }
-    });
-    read.map(|_report| deleted).map_err(|error| unreadable(&error))
+/// What a daemon that goes on has taken away since the log was read.
+#[derive(Default)]
+struct Since {
+    /// Workspaces that are deleted by now.
+    deleted: BTreeSet<WorkspaceId>,
+    /// Streams of which more is dropped now.
+    dropped: BTreeSet<(WorkspaceId, StreamId)>,
+}
+
+impl Since {
+    fn read(home: &Home, head: Seq) -> Result<Self, ApiError> {
+        let mut since = Self::default();
+        let read = verify_records(home.log(), |record| match &record.envelope.event {
+            event if is_deletion(event) => since.deleted.extend(event.workspace()),
+            Event::OutputDropped(event) if record.seq() > head => {
+                since.dropped.insert((event.workspace, event.stream));
+            }
+            _ => {}
+        });
+        read.map(|_report| since).map_err(|error| unreadable(&error))
+    }
 }
 
 fn damage_of(report: &Report) -> Vec<LogProblem> {
