@@ -183,6 +183,7 @@ impl Pump {
     async fn listen(&mut self, mut operation: Operation) -> Result<Result<Ended, GuestError>, OutputError> {
         let kill = self.kill.clone();
         let mut killed = false;
+        self.settle_all(&mut operation).await;
         loop {
             let observation = tokio::select! {
                 observation = operation.next() => observation,

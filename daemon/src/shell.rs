@@ -263,6 +263,7 @@ impl Pump {
         {
             return Ok(Err(error));
         }
+        self.settle(&mut operation).await;
         loop {
             let observation = tokio::select! {
                 observation = operation.next() => observation,

@@ -84,7 +84,8 @@ impl Sink {
         self.live.holds().await_client();
     }
 
-    /// Opens what an earlier daemon has stored and returns its length; 0 when there is nothing.
+    /// Opens what an earlier daemon has stored and returns its length; 0 when there is nothing. The guest may not know that
+    /// it is stored: [`Self::settle`] says when to tell it.
     pub(crate) fn resume(&mut self) -> Result<u64, OutputError> {
         if self.writer.is_none() {
             let file = self.context.outputs.read(self.workspace, self.stream)?;
@@ -93,6 +94,7 @@ impl Sink {
             }
             tokio::task::block_in_place(|| self.open())?;
         }
+        self.owed = Some(self.len_bytes());
         Ok(self.len_bytes())
     }
 
