@@ -272,4 +272,37 @@ mod tests {
         streams.input(workspace, shell).set_typed(typed);
         assert_eq!(*typist.typed().borrow(), Some(typed));
     }
+
+    /// Catches a hole that is shown as zeros, a gap that is told twice or not at all, and bytes beside it that are lost.
+    #[test]
+    fn who_looks_on_is_told_of_gaps() {
+        let dir = tempfile::tempdir().unwrap();
+        let outputs = pyro_store::outputs::Outputs::open(dir.path()).unwrap();
+        let (workspace, stream) =
+            (WorkspaceId::from_bytes([1; 6]), StreamId::Exec(ExecNumber(1), Stream::Stdout));
+        let mut writer = outputs.create(workspace, stream).unwrap();
+        writer.append(0, b"abcdefgh", pyro_core::Timestamp(1)).unwrap();
+        let live = Arc::new(LiveStream::new());
+        let mut tail = Tail::new(Arc::clone(&live), 0);
+        let client = Tail::of_client(Arc::clone(&live), 1);
+        assert_eq!(tail.read().unwrap(), Piece::Bytes(b""), "nothing was printed yet");
+        live.set_file(outputs.read(workspace, stream).unwrap());
+        live.grow_to(8);
+        let mut gaps = Gaps::default();
+        gaps.add(2..5);
+        live.learn_gaps(&gaps);
+        assert_eq!(tail.read().unwrap(), Piece::Bytes(b"ab"));
+        assert_eq!(tail.read().unwrap(), Piece::Gap(2..5));
+        assert_eq!(tail.read().unwrap(), Piece::Bytes(b"fgh"));
+        assert!(!tail.has_more() && tail.position() == 8);
+        let mut late = Tail::new(Arc::clone(&live), 3);
+        assert_eq!(late.read().unwrap(), Piece::Gap(3..5));
+        gaps.add(0..20);
+        live.learn_gaps(&gaps);
+        assert_eq!(late.read().unwrap(), Piece::Gap(5..8), "there is nothing behind the end");
+        tail.sent();
+        assert_eq!(live.holds().free(), 1, "who looks on holds nothing");
+        drop(client);
+        assert_eq!(live.holds().free(), u64::MAX);
+    }
 }

@@ -380,8 +380,8 @@ fn unrepaired(error: &RepairError) -> ApiError {
 mod tests {
     use pyro_api::LogHead;
     use pyro_core::{
-        Actor, Cause, DeleteReason, ExecExited, ExecLost, ExecNumber, ExitStatus, Face, Limits, ShellExited,
-        ShellId, Timestamp, WorkspaceDeleting,
+        Actor, Cause, DeleteReason, DropPolicy, ExecExited, ExecLost, ExecNumber, ExitStatus, Face, Limits,
+        OutputDropped, ShellExited, ShellId, Timestamp, WorkspaceDeleting,
     };
     use pyro_store::{Draft, EventLog, Options};
 
@@ -485,6 +485,45 @@ mod tests {
             assert_eq!(verdict.problems[0].file, Some(path(stdout(1)).display().to_string()));
             assert_eq!(verdict.first_bad_seq, None, "the events themselves are what was written");
         }
+    }
+
+    /// Catches a gap that is taken for damage, damage that hides beside or behind a gap, and a stream whose bytes were
+    /// changed before all of them were dropped.
+    #[test]
+    fn what_is_kept_beside_gaps_is_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(&dir);
+        let log = EventLog::open(home.log(), Options::default()).unwrap();
+        let outputs = Outputs::open(home.outputs()).unwrap();
+        let dropped = |exec, from, to, bytes: &[u8]| {
+            let policy = DropPolicy::Stream { bytes_max: 1 };
+            let (workspace, stream, digest) = (KEPT, stdout(exec), *blake3::hash(bytes).as_bytes());
+            Event::OutputDropped(OutputDropped { workspace, stream, from, to, digest, policy })
+        };
+        let ended = |exec, kept: &[u8]| {
+            let stdout = StreamSummary { len_bytes: 7, ..write(&home, KEPT, stdout(exec), kept) };
+            let (exec, reason) = (ExecNumber(exec), "lost".to_owned());
+            Event::ExecLost(ExecLost { workspace: KEPT, exec, reason, stdout: Some(stdout), stderr: None })
+        };
+        // The middle of the first went while it grew. The others went as a whole when they had ended, the third after
+        // somebody had changed it.
+        append(&log, dropped(1, 2, 5, b"int"));
+        append(&log, ended(1, b"pred"));
+        append(&log, ended(2, b"printed"));
+        append(&log, dropped(2, 0, 7, b"printed"));
+        append(&log, ended(3, b"printed"));
+        append(&log, dropped(3, 0, 7, b"changed"));
+        std::fs::write(outputs.path(KEPT, stdout(1)), b"pr\0\0\0ed").unwrap();
+        for exec in [2, 3] {
+            std::fs::write(outputs.path(KEPT, stdout(exec)), [0; 7]).unwrap();
+        }
+        let verdict = check(&home, &LogCheck { expected: Vec::new(), live: None });
+        assert_eq!(problems(&verdict), [("output", Some(5))]);
+        std::fs::write(outputs.path(KEPT, stdout(1)), b"pr\0\0\0eD").unwrap();
+        std::fs::write(outputs.path(KEPT, stdout(2)), [0; 6]).unwrap();
+        let verdict = check(&home, &LogCheck { expected: Vec::new(), live: None });
+        let bad = [2, 3, 5].map(|seq| ("output", Some(seq)));
+        assert_eq!(problems(&verdict), bad);
     }
 
     /// Catches a rewritten or shortened history that is taken for the one whose hash was kept.

@@ -7,6 +7,7 @@ mod host_sandbox;
 mod layering;
 mod log;
 mod refusals;
+mod retention;
 mod seat;
 mod shell;
 mod sync;
