@@ -70,24 +70,26 @@ pub(super) fn following_kind(event: &Event) -> Vec<Event> {
         Event::SyncCancelRequested(_) => [i64::MIN, 1_800_000_000_000_000]
             .map(|offset_us| Event::ClockObserved(ClockObserved { host_boot_id: text(), offset_us }))
             .to_vec(),
-        Event::ClockObserved(_) => {
-            let stdout = (StreamId::Exec(EXEC, Stream::Stdout), DropPolicy::Stream { bytes_max: 1 << 27 });
-            let stderr = (StreamId::Exec(EXEC, Stream::Stderr), DropPolicy::Workspace { bytes_max: 0 });
-            let terminal = (StreamId::Shell(shell), DropPolicy::Workspace { bytes_max: 1 << 30 });
-            [stdout, stderr, terminal]
-                .map(|(stream, policy)| OutputDropped {
-                    workspace,
-                    stream,
-                    from: 1 << 20,
-                    to: 1 << 33,
-                    digest: [0xd1; 32],
-                    policy,
-                })
-                .map(Event::OutputDropped)
-                .to_vec()
-        }
+        Event::ClockObserved(_) => output_dropped(workspace),
         _ => Vec::new(),
     }
+}
+
+fn output_dropped(workspace: WorkspaceId) -> Vec<Event> {
+    let stdout = (StreamId::Exec(EXEC, Stream::Stdout), DropPolicy::Stream { bytes_max: 1 << 27 });
+    let stderr = (StreamId::Exec(EXEC, Stream::Stderr), DropPolicy::Workspace { bytes_max: 0 });
+    let terminal = (StreamId::Shell(SHELL), DropPolicy::Workspace { bytes_max: 1 << 30 });
+    [stdout, stderr, terminal]
+        .map(|(stream, policy)| OutputDropped {
+            workspace,
+            stream,
+            from: 1 << 20,
+            to: 1 << 33,
+            digest: [0xd1; 32],
+            policy,
+        })
+        .map(Event::OutputDropped)
+        .to_vec()
 }
 
 fn sync_requested(workspace: WorkspaceId) -> Vec<Event> {
