@@ -9,6 +9,7 @@
 //! output. A daemon that died in between is followed by one that drops again.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -85,14 +86,14 @@ impl Retention {
     /// Begins to count what a workspace has, before more is written.
     pub(crate) fn begin(&self, context: &Context, workspace: WorkspaceId) -> Result<(), OutputError> {
         let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        if !usage.contains_key(&workspace) {
+        if let Entry::Vacant(vacant) = usage.entry(workspace) {
             let state = context.engine.state();
             let streams = context.outputs.streams(workspace)?;
-            let sum = streams.iter().map(|known| {
+            let space = streams.iter().map(|known| {
                 let len = known.len_bytes;
                 space_of(len - gaps_in(&state, workspace, known.stream).dropped_in(0..len))
             });
-            usage.insert(workspace, Usage { space_bytes: sum.sum(), looked_at: None });
+            vacant.insert(Usage { space_bytes: space.sum(), looked_at: None });
         }
         Ok(())
     }

@@ -54,11 +54,11 @@ pub fn verify_log(
         if !bad.is_empty() && check.live.is_some() {
             let since = Since::read(home, report.head.seq)?;
             let before = bad.len();
-            bad.retain(|((workspace, _), _)| !since.deleted.contains(workspace));
+            bad.retain(|bad| !since.deleted.contains(&bad.workspace));
             deleted += (before - bad.len()) as u64;
-            bad.retain(|(stream, _)| !since.dropped.contains(stream));
+            bad.retain(|bad| !since.dropped.contains(&(bad.workspace, bad.stream)));
         }
-        problems.extend(bad.into_iter().map(|(_, problem)| problem));
+        problems.extend(bad.into_iter().map(|bad| bad.problem));
     }
     Ok(LogVerdict {
         whole: problems.is_empty(),
@@ -274,13 +274,20 @@ fn written(event: &Event) -> Vec<(StreamId, StreamSummary)> {
     }
 }
 
+/// A stream that is not what its last event says.
+struct Bad {
+    workspace: WorkspaceId,
+    stream: StreamId,
+    problem: LogProblem,
+}
+
 /// Compares all output with its digests; returns what differs.
 fn check_outputs(
     home: &Home,
     streams: &Streams,
     done: &mut LogCheckProgress,
     progress: &mut dyn FnMut(LogCheckProgress),
-) -> Result<Vec<((WorkspaceId, StreamId), LogProblem)>, ApiError> {
+) -> Result<Vec<Bad>, ApiError> {
     let mut bad = Vec::new();
     if streams.by_workspace.is_empty() {
         return Ok(bad);
@@ -315,7 +322,7 @@ fn check_outputs(
             let message = format!("the output file of event {seq} {message}");
             let about = "output".to_owned();
             let problem = LogProblem { about, seq: Some(seq.0), file: Some(file), message };
-            bad.push(((*workspace, *stream), problem));
+            bad.push(Bad { workspace: *workspace, stream: *stream, problem });
         }
     }
     Ok(bad)

@@ -16,7 +16,7 @@ fn sandbox() -> (Pyro, String) {
     let pyro = Pyro::new().config("backend = \"host_sandbox\"\n[retention]\nstream_mib = 1\n");
     let created = pyro.run(&["workspace", "create", "--allow-host-compat", "--json", "debian:12"]);
     assert_eq!(created.code, Some(0), "{}", created.err());
-    let id = created.json()["workspace_id"].as_str().unwrap().to_owned();
+    let id = created.json()["workspace_id"].as_str().expect("it has an id").to_owned();
     (pyro, id)
 }
 
@@ -24,7 +24,7 @@ fn sandbox() -> (Pyro, String) {
 fn start(pyro: &Pyro, id: &str, command: &str) -> (Child, ChildStdout) {
     let mut child =
         pyro.spawn(&["workspace", "exec", id, "--timeout-seconds", "600", "--", "sh", "-c", command]);
-    let stdout = child.stdout.take().unwrap();
+    let stdout = child.stdout.take().expect("it is piped");
     (child, stdout)
 }
 
@@ -43,7 +43,7 @@ fn await_full(pyro: &Pyro, id: &str) {
 }
 
 fn space(pyro: &Pyro, id: &str) -> u64 {
-    file(pyro, id).metadata().unwrap().blocks() * 512
+    file(pyro, id).metadata().expect("something was printed").blocks() * 512
 }
 
 fn numbers(end: u32) -> Vec<u8> {
@@ -55,9 +55,9 @@ fn check_flagged(pyro: &Pyro, id: &str, len: u64) {
     assert!(space(pyro, id) <= SPACE_MAX, "{} bytes are stored", space(pyro, id));
     let logs = pyro.run(&["workspace", "logs", id]);
     let told = logs.err();
-    let dropped = told.strip_prefix("pyro: ").and_then(|rest| rest.split_once(' ')).unwrap();
+    let dropped = told.strip_prefix("pyro: ").and_then(|rest| rest.split_once(' ')).expect("a gap is told");
     assert_eq!(dropped.1, "bytes of stdout were dropped by retention\n");
-    assert!(dropped.0.parse::<u64>().unwrap() >= len - SPACE_MAX, "{told}");
+    assert!(dropped.0.parse::<u64>().is_ok_and(|dropped| dropped >= len - SPACE_MAX), "{told}");
     let entry = pyro.run(&["workspace", "logs", id, "--json"]).json()["entries"][0].clone();
     assert_eq!((&entry["stdout_truncated"], &entry["stdout_bytes"]), (&true.into(), &len.into()));
     let verified = pyro.run(&["log", "verify"]);
