@@ -15,7 +15,7 @@ fn range() -> impl Strategy<Value = Range<u64>> {
 fn runs(model: &[bool], part: Range<u64>, wanted: bool) -> Vec<Range<u64>> {
     let mut runs: Vec<Range<u64>> = Vec::new();
     for position in part {
-        if model[usize::try_from(position).unwrap()] == wanted {
+        if model[usize::try_from(position).expect("it is small")] == wanted {
             match runs.last_mut() {
                 Some(run) if run.end == position => run.end += 1,
                 _ => runs.push(position..position + 1),

@@ -6,18 +6,20 @@
 //!                                +--digests--> output files
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+mod outputs;
+
+use std::collections::BTreeMap;
 
 use pyro_api::{
     ApiError, ErrorCode, Home, LogCheck, LogCheckProgress, LogMark, LogProblem, LogRepaired, LogVerdict,
 };
-use pyro_core::{Event, Gaps, Seq, State, StreamSummary, WorkspaceId, evolve};
-use pyro_store::outputs::{OutputError, Outputs, Stream, StreamId};
+use pyro_core::{Seq, State, evolve};
 use pyro_store::{
     Corruption, GENESIS, Record, RepairError, Repaired, Report, SavedState, VerifyError, repair, repair_at,
     saved_state, state_digest, verify_records,
 };
 
+use self::outputs::{Since, Streams, check_outputs};
 use crate::describe::hex;
 
 /// Events between two words on how far it has come.
@@ -196,161 +198,6 @@ impl Reading {
     }
 }
 
-/// The output that the events name.
-#[derive(Default)]
-struct Streams {
-    by_workspace: BTreeMap<WorkspaceId, Vec<Written>>,
-    dropped: BTreeMap<(WorkspaceId, StreamId), Dropped>,
-    gone: BTreeSet<WorkspaceId>,
-    /// How many streams were of workspaces that are gone.
-    deleted: u64,
-}
-
-/// A stream, and the event that says what is in it.
-struct Written {
-    seq: Seq,
-    stream: StreamId,
-    summary: StreamSummary,
-}
-
-/// What is dropped of a stream.
-#[derive(Clone, Default)]
-struct Dropped {
-    gaps: Gaps,
-    /// What was dropped last: position behind it, and digest.
-    last: (u64, [u8; 32]),
-}
-
-impl Streams {
-    fn see(&mut self, record: &Record) {
-        let (seq, event) = (record.seq(), &record.envelope.event);
-        let Some(workspace) = event.workspace() else { return };
-        if is_deletion(event) {
-            let known = self.by_workspace.remove(&workspace).unwrap_or_default();
-            self.deleted += known.len() as u64;
-            self.gone.insert(workspace);
-            self.dropped.retain(|(of, _), _| *of != workspace);
-        }
-        if let Event::OutputDropped(event) = event
-            && !self.gone.contains(&workspace)
-        {
-            let dropped = self.dropped.entry((workspace, event.stream)).or_default();
-            dropped.gaps.add(event.from..event.to);
-            dropped.last = (event.to, event.digest);
-        }
-        for (stream, summary) in written(event) {
-            if self.gone.contains(&workspace) {
-                self.deleted += 1;
-            } else {
-                let written = Written { seq, stream, summary };
-                self.by_workspace.entry(workspace).or_default().push(written);
-            }
-        }
-    }
-}
-
-/// Tells whether the output of the event's workspace is removed from now on.
-const fn is_deletion(event: &Event) -> bool {
-    matches!(event, Event::WorkspaceDeleting(_) | Event::WorkspaceDeleted(_))
-}
-
-/// Returns the streams that an event is the last word on.
-fn written(event: &Event) -> Vec<(StreamId, StreamSummary)> {
-    let exec = |exec, stdout: Option<&StreamSummary>, stderr: Option<&StreamSummary>| {
-        let streams = [(Stream::Stdout, stdout), (Stream::Stderr, stderr)];
-        let named = |(stream, summary): (_, Option<&StreamSummary>)| {
-            Some((StreamId::Exec(exec, stream), summary?.clone()))
-        };
-        streams.into_iter().filter_map(named).collect()
-    };
-    match event {
-        Event::ExecExited(event) => exec(event.exec, Some(&event.stdout), Some(&event.stderr)),
-        Event::ExecLost(event) => exec(event.exec, event.stdout.as_ref(), event.stderr.as_ref()),
-        Event::ShellExited(event) => vec![(StreamId::Shell(event.shell), event.output.clone())],
-        Event::ShellLost(event) => {
-            event.output.iter().map(|output| (StreamId::Shell(event.shell), output.clone())).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// A stream that is not what its last event says.
-struct Bad {
-    workspace: WorkspaceId,
-    stream: StreamId,
-    problem: LogProblem,
-}
-
-/// Compares all output with its digests; returns what differs.
-fn check_outputs(
-    home: &Home,
-    streams: &Streams,
-    done: &mut LogCheckProgress,
-    progress: &mut dyn FnMut(LogCheckProgress),
-) -> Result<Vec<Bad>, ApiError> {
-    let mut bad = Vec::new();
-    if streams.by_workspace.is_empty() {
-        return Ok(bad);
-    }
-    let outputs = Outputs::open(home.outputs()).map_err(|error| unreadable_output(&error))?;
-    for (workspace, written) in &streams.by_workspace {
-        for Written { seq, stream, summary } in written {
-            let Dropped { gaps, last } =
-                streams.dropped.get(&(*workspace, *stream)).cloned().unwrap_or_default();
-            let mut found =
-                outputs.summary(*workspace, *stream, &gaps).map_err(|error| unreadable_output(&error))?;
-            // Of a stream that went as a whole there is only the word of its last event.
-            if let Some(found) = &mut found
-                && gaps.kept_in(0..found.len_bytes).next().is_none()
-                && last.0 >= found.len_bytes
-            {
-                found.digest = last.1;
-            }
-            let len_bytes = found.as_ref().map_or(0, |found| found.len_bytes);
-            done.outputs += 1;
-            done.output_bytes += len_bytes;
-            progress(*done);
-            let message = match found {
-                Some(found) if found == *summary => continue,
-                None if summary.len_bytes == 0 => continue,
-                _ if len_bytes != summary.len_bytes => {
-                    format!("has {len_bytes} bytes instead of {}", summary.len_bytes)
-                }
-                Some(_) | None => "does not have the digest that was recorded".to_owned(),
-            };
-            let file = outputs.path(*workspace, *stream).display().to_string();
-            let message = format!("the output file of event {seq} {message}");
-            let about = "output".to_owned();
-            let problem = LogProblem { about, seq: Some(seq.0), file: Some(file), message };
-            bad.push(Bad { workspace: *workspace, stream: *stream, problem });
-        }
-    }
-    Ok(bad)
-}
-
-/// What a daemon that goes on has taken away since the log was read.
-#[derive(Default)]
-struct Since {
-    /// Workspaces that are deleted by now.
-    deleted: BTreeSet<WorkspaceId>,
-    /// Streams of which more is dropped now.
-    dropped: BTreeSet<(WorkspaceId, StreamId)>,
-}
-
-impl Since {
-    fn read(home: &Home, head: Seq) -> Result<Self, ApiError> {
-        let mut since = Self::default();
-        let read = verify_records(home.log(), |record| match &record.envelope.event {
-            event if is_deletion(event) => since.deleted.extend(event.workspace()),
-            Event::OutputDropped(event) if record.seq() > head => {
-                since.dropped.insert((event.workspace, event.stream));
-            }
-            _ => {}
-        });
-        read.map(|_report| since).map_err(|error| unreadable(&error))
-    }
-}
-
 fn damage_of(report: &Report) -> Vec<LogProblem> {
     let problem = |damage: &Corruption| LogProblem {
         about: "log".to_owned(),
@@ -365,10 +212,6 @@ fn damage_of(report: &Report) -> Vec<LogProblem> {
 }
 
 fn unreadable(error: &VerifyError) -> ApiError {
-    ApiError::new(ErrorCode::StorageFailed, crate::sessions::chain(error))
-}
-
-fn unreadable_output(error: &OutputError) -> ApiError {
     ApiError::new(ErrorCode::StorageFailed, crate::sessions::chain(error))
 }
 
@@ -387,9 +230,11 @@ fn unrepaired(error: &RepairError) -> ApiError {
 mod tests {
     use pyro_api::LogHead;
     use pyro_core::{
-        Actor, Cause, DeleteReason, DropPolicy, ExecExited, ExecLost, ExecNumber, ExitStatus, Face, Limits,
-        OutputDropped, ShellExited, ShellId, Timestamp, WorkspaceDeleting,
+        Actor, Cause, DeleteReason, DropPolicy, Event, ExecExited, ExecLost, ExecNumber, ExitStatus, Face,
+        Limits, OutputDropped, ShellExited, ShellId, StreamSummary, Timestamp, WorkspaceDeleting,
+        WorkspaceId,
     };
+    use pyro_store::outputs::{Outputs, Stream, StreamId};
     use pyro_store::{Draft, EventLog, Options};
 
     use super::*;
