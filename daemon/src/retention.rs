@@ -34,7 +34,7 @@ const STEPS: u64 = 8;
 /// what is on its way to its client.
 const GROWING_LEN_MIN: u64 = 1 << 20;
 
-/// How often to look for streams that can go, at most: it takes as long as there are streams.
+/// How long not to look for streams that can go after there were too few: a look takes as long as there are streams.
 const LOOK_DISTANCE: Duration = Duration::from_secs(1);
 
 /// Bounds on stored output, and what is there of each workspace that writes.
@@ -50,8 +50,8 @@ pub(crate) struct Retention {
 #[derive(Clone, Copy, Debug)]
 struct Usage {
     space_bytes: u64,
-    /// When somebody looked for streams that can go; `None` before the first time.
-    looked_at: Option<Instant>,
+    /// When somebody looked for streams that can go and found too few; `None` before the first time.
+    failed_at: Option<Instant>,
 }
 
 /// A part that is to go.
@@ -93,7 +93,7 @@ impl Retention {
                 let len = known.len_bytes;
                 space_of(len - gaps_in(&state, workspace, known.stream).dropped_in(0..len))
             });
-            vacant.insert(Usage { space_bytes: space.sum(), looked_at: None });
+            vacant.insert(Usage { space_bytes: space.sum(), failed_at: None });
         }
         Ok(())
     }
@@ -119,15 +119,24 @@ impl Retention {
         (excess > 0).then_some((excess, max))
     }
 
+    fn exceeds(&self, workspace: WorkspaceId, bytes: u64) -> bool {
+        let usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        usage.get(&workspace).is_some_and(|usage| usage.space_bytes > bytes)
+    }
+
     /// Tells whether to look for streams that can go: not again and again where there are none.
     fn may_look(&self, workspace: WorkspaceId) -> bool {
+        let usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed_at = usage.get(&workspace).and_then(|usage| usage.failed_at);
+        failed_at.is_none_or(|failed_at| failed_at.elapsed() >= LOOK_DISTANCE)
+    }
+
+    /// Takes note that there were not enough streams that can go.
+    fn note_failure(&self, workspace: WorkspaceId) {
         let mut usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(usage) = usage.get_mut(&workspace) else { return false };
-        let due = usage.looked_at.is_none_or(|looked_at| looked_at.elapsed() >= LOOK_DISTANCE);
-        if due {
-            usage.looked_at = Some(Instant::now());
+        if let Some(usage) = usage.get_mut(&workspace) {
+            usage.failed_at = Some(Instant::now());
         }
-        due
     }
 
     fn is_able(&self, outputs: &Outputs) -> bool {
@@ -166,7 +175,10 @@ impl Retention {
             return None;
         }
         if own.may_look(workspace) {
-            drop_ended(context, workspace, bytes_max / STEPS).await;
+            drop_ended(context, workspace, bytes_max).await;
+            if own.exceeds(workspace, bytes_max) {
+                own.note_failure(workspace);
+            }
         }
         let (surplus, _) = own.excess(workspace)?;
         let left = kept.saturating_sub(surplus + bytes_max / STEPS).max(GROWING_LEN_MIN);
@@ -213,9 +225,10 @@ pub(crate) async fn drop_part(
     Dropping::Done
 }
 
-/// Drops streams that have ended, those first that ended a long time ago, until the workspace is by `room` below its
+/// Drops streams that have ended, those first that ended a long time ago, until the workspace is a step below its
 /// bound. What a client still takes stays.
-async fn drop_ended(context: &Context, workspace: WorkspaceId, room: u64) {
+async fn drop_ended(context: &Context, workspace: WorkspaceId, bytes_max: u64) {
+    let room = bytes_max / STEPS;
     let streams = match tokio::task::block_in_place(|| context.outputs.streams(workspace)) {
         Ok(streams) => streams,
         Err(error) => {
@@ -223,10 +236,9 @@ async fn drop_ended(context: &Context, workspace: WorkspaceId, room: u64) {
             return;
         }
     };
-    let Some((mut excess, bytes_max)) = context.retention.excess(workspace) else { return };
-    excess += room;
     for StoredStream { stream, len_bytes, .. } in streams {
-        if excess == 0 {
+        // Others may drop at the same time.
+        if !context.retention.exceeds(workspace, bytes_max - room) {
             return;
         }
         let state = context.engine.state();
@@ -237,10 +249,7 @@ async fn drop_ended(context: &Context, workspace: WorkspaceId, room: u64) {
         }
         let policy = DropPolicy::Workspace { bytes_max };
         match drop_part(context, workspace, stream, 0..len_bytes, policy).await {
-            Dropping::Done => {
-                context.retention.count(workspace, space_of(kept), 0);
-                excess = excess.saturating_sub(space_of(kept));
-            }
+            Dropping::Done => context.retention.count(workspace, space_of(kept), 0),
             Dropping::Needless => {}
             Dropping::Failed => return,
         }
