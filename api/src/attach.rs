@@ -32,6 +32,8 @@ pub enum ShellEvent {
     },
     /// It printed something. No byte is lost or comes twice.
     Output(Vec<u8>),
+    /// The daemon keeps only so much output, and so many bytes are not there any more.
+    Gap(u64),
     /// It has ended and all of its output has come, or the client has left and the shell is still `running`.
     Ended(ShellFollowEnd),
 }
@@ -76,6 +78,7 @@ impl Wish {
             max_chars: 1,
             plain: false,
             wait_for_idle_ms: None,
+            at: None,
         }
     }
 }
@@ -157,6 +160,12 @@ impl Attachment {
                     };
                     *position += u64::try_from(bytes.len()).expect("a frame is shorter than 2^64");
                     return Ok(ShellEvent::Output(bytes));
+                }
+                Incoming::Progress(Progress::Gap { stream: Stream::Stdout, from, to })
+                    if self.position == Some(from) =>
+                {
+                    self.position = Some(to.max(from));
+                    return Ok(ShellEvent::Gap(to.saturating_sub(from)));
                 }
                 Incoming::Output(Stream::Stderr, _) | Incoming::Progress(_) | Incoming::Event(_) => {
                     return Err(

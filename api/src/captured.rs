@@ -14,6 +14,8 @@ pub struct CapturedStream {
     head: Vec<u8>,
     tail: VecDeque<u8>,
     len_bytes: u64,
+    /// What comes next does not follow on the head.
+    broken: bool,
 }
 
 /// A captured stream as text.
@@ -39,7 +41,8 @@ impl CapturedStream {
     /// Takes the next bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.len_bytes += u64::try_from(bytes.len()).expect("a slice is shorter than 2^64");
-        let to_head = bytes.len().min(CAPTURED_HEAD_BYTES - self.head.len());
+        let room = if self.broken { 0 } else { CAPTURED_HEAD_BYTES - self.head.len() };
+        let to_head = bytes.len().min(room);
         let (head, rest) = bytes.split_at(to_head);
         self.head.extend_from_slice(head);
         // Of more than a whole tail, only the last part can stay.
@@ -47,6 +50,14 @@ impl CapturedStream {
         let surplus = (self.tail.len() + rest.len()).saturating_sub(CAPTURED_TAIL_BYTES);
         self.tail.drain(..surplus);
         self.tail.extend(rest);
+    }
+
+    /// Takes note of bytes that cannot be had any more. What is kept in the end is the part before the first of them and
+    /// the part behind the last.
+    pub fn skip(&mut self, len_bytes: u64) {
+        self.len_bytes += len_bytes;
+        self.broken = true;
+        self.tail.clear();
     }
 
     /// Returns the length of the whole stream so far, in bytes.

@@ -8,8 +8,8 @@
 //! ```
 
 use pyro_core::RequestId;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Bytes before the payload.
 pub const FRAME_HEAD_BYTES: usize = 5;
@@ -27,7 +27,8 @@ pub const INPUT_LEN_MAX: usize = 64 * 1024;
 const INPUT_ID_BYTES: usize = 16;
 
 /// Which of a command's two output streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stream {
     /// Standard output.
     Stdout,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
 use crate::frame::Input;
+use crate::frame::Stream;
 use crate::operation::{Request, Response};
 use crate::request::WindowSize;
 use crate::response::{CommandRecord, LogEvent, SyncResult};
@@ -105,6 +106,15 @@ pub enum Progress {
         /// The id of the piece.
         #[serde(with = "crate::request_id::required")]
         request_id: RequestId,
+    },
+    /// Bytes of the output are not there any more; what follows comes from behind them.
+    Gap {
+        /// Of which stream; a terminal is standard output.
+        stream: Stream,
+        /// Position of the first of them.
+        from: u64,
+        /// Position behind the last of them.
+        to: u64,
     },
 }
 

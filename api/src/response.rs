@@ -25,6 +25,10 @@ const fn is_false(value: &bool) -> bool {
     !*value
 }
 
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
 /// How a command in a VM ended, without its output, which went over the socket before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunOutcome {

@@ -71,8 +71,10 @@ impl Followed for WorkspaceExecRequest {
 pub enum RunEvent<Outcome = RunOutcome> {
     /// It got on. No phase comes twice.
     Progress(Progress),
-    /// The command printed something. No byte is lost or comes twice.
+    /// The command printed something. No byte comes twice, and none is lost without a word.
     Output(Stream, Vec<u8>),
+    /// The daemon keeps only so much output, and so many bytes are not there any more: this client was too long away.
+    Gap(Stream, u64),
     /// It has ended, and all of its output has come.
     Ended(Outcome),
 }
@@ -149,8 +151,13 @@ impl<Asked: Followed> Run<Asked> {
             };
             match incoming {
                 Incoming::Output(stream, bytes) => {
-                    self.count(stream, bytes.len());
+                    self.count(stream, u64::try_from(bytes.len()).expect("a frame is shorter than 2^64"));
                     return Ok(RunEvent::Output(stream, bytes));
+                }
+                Incoming::Progress(Progress::Gap { stream, from, to }) => {
+                    let len = to.saturating_sub(from);
+                    self.count(stream, len);
+                    return Ok(RunEvent::Gap(stream, len));
                 }
                 Incoming::Progress(progress) if self.is_news(&progress) => {
                     return Ok(RunEvent::Progress(progress));
@@ -188,12 +195,12 @@ impl<Asked: Followed> Run<Asked> {
         }
     }
 
-    fn count(&mut self, stream: Stream, len: usize) {
+    const fn count(&mut self, stream: Stream, len: u64) {
         let received = match stream {
             Stream::Stdout => &mut self.received.stdout_offset,
             Stream::Stderr => &mut self.received.stderr_offset,
         };
-        *received += u64::try_from(len).expect("a frame is shorter than 2^64");
+        *received = received.saturating_add(len);
     }
 
     fn is_news(&mut self, progress: &Progress) -> bool {
@@ -205,6 +212,7 @@ impl<Asked: Followed> Run<Asked> {
             | Progress::Synced(_)
             | Progress::SyncFailed(_)
             | Progress::Joined { .. }
+            | Progress::Gap { .. }
             | Progress::CaughtUp { .. }
             | Progress::Typed { .. } => return false,
             Progress::Run(RunProgress::Create { .. }) => Phase::Create,

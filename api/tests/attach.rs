@@ -132,7 +132,8 @@ fn output(attachment: &mut Attachment) -> Vec<u8> {
     }
 }
 
-/// Catches output that is lost or doubled, keys that are typed twice, and a size that is forgotten.
+/// Catches output that is lost or doubled, a gap that is not told, keys that are typed twice, and a size that is
+/// forgotten.
 #[test]
 fn attachment_goes_on_with_the_next_daemon() {
     let (dir, home, listener) = home();
@@ -142,6 +143,7 @@ fn attachment_goes_on_with_the_next_daemon() {
         first.join(7);
         let first_key = first.read_input();
         assert_eq!(first_key.data, b"a");
+        first.send(&ServerMessage::Progress(Progress::Gap { stream: Stream::Stdout, from: 7, to: 70 }));
         first.print(b"one ");
         assert_eq!(first.read(), ClientMessage::Resize(WindowSize { cols: 90, rows: 20 }));
         // A frame that is cut by the death of the daemon does not count.
@@ -149,25 +151,26 @@ fn attachment_goes_on_with_the_next_daemon() {
         drop(first);
         let mut second = Peer::accept(&listener);
         let size = Some(WindowSize { cols: 90, rows: 20 });
-        assert_eq!(second.read_attach(), ShellAttachRequest { cursor: Some(11), size, ..request() });
-        second.join(11);
+        assert_eq!(second.read_attach(), ShellAttachRequest { cursor: Some(74), size, ..request() });
+        second.join(74);
         second.print(b"two ");
         assert_eq!(second.read_input(), first_key, "nobody has said that it is recorded");
         second.acknowledge(&first_key);
         assert_eq!(second.read_input().data, b"b");
-        second.end("stopped", 15);
+        second.end("stopped", 78);
         drop(dir);
     });
     let keyboard = Keyboard::new().unwrap();
     let mut attachment = Attachment::attach(link(&home), request(), &keyboard).unwrap();
     assert_eq!(attachment.next_event().unwrap(), ShellEvent::Joined { cursor: 7 });
     assert!(keyboard.offer(b"a"));
+    assert_eq!(attachment.next_event().unwrap(), ShellEvent::Gap(63));
     assert_eq!(output(&mut attachment), b"one ");
     keyboard.resize(WindowSize { cols: 90, rows: 20 });
     assert_eq!(output(&mut attachment), b"two ");
     assert!(keyboard.type_in(b"b"));
     let ShellEvent::Ended(end) = attachment.next_event().unwrap() else { panic!("it ends") };
-    assert_eq!((end.shell.state.as_str(), end.next_cursor), ("stopped", 15));
+    assert_eq!((end.shell.state.as_str(), end.next_cursor), ("stopped", 78));
     drop(attachment);
     assert!(!keyboard.offer(b"c") && !keyboard.type_in(b"c"), "nobody is there to type to");
     daemon.join().unwrap();
@@ -192,6 +195,7 @@ fn job_that_does_not_read_holds_nobody() {
             next_cursor: 9,
             output: String::new(),
             truncated: false,
+            dropped_bytes: 0,
             output_lossy: false,
             plain: false,
         };

@@ -47,6 +47,18 @@ fn character_between_head_and_tail_of_a_whole_stream_stays() {
     assert!(whole.text.ends_with("漢字") && !whole.lossy && !whole.truncated);
 }
 
+/// Catches a result that joins what a gap divides without a word.
+#[test]
+fn what_is_dropped_is_left_out_and_reported() {
+    let mut stream = captured([b"begin".as_slice()]);
+    stream.skip(7);
+    stream.push(b"middle");
+    stream.skip(1);
+    stream.push(b"end");
+    let text = stream.into_text();
+    assert_eq!((text.text.as_str(), text.len_bytes, text.truncated), ("beginend", 22, true));
+}
+
 #[test]
 fn bytes_that_are_no_text_are_replaced_and_reported() {
     let lossy = captured([b"a\xff".as_slice(), b"\xfeb"]).into_text();

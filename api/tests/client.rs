@@ -141,6 +141,7 @@ fn run_goes_on_with_the_next_daemon_where_it_was() {
             Ok(RunEvent::Output(Stream::Stderr, bytes)) => stderr.extend(bytes),
             Ok(RunEvent::Progress(_)) => phases += 1,
             Ok(RunEvent::Ended(outcome)) => break outcome,
+            Ok(RunEvent::Gap(stream, len)) => panic!("{len} bytes of {stream:?} are missing"),
             Err(error) => panic!("{error}"),
         }
     };
@@ -150,6 +151,31 @@ fn run_goes_on_with_the_next_daemon_where_it_was() {
     assert!(request.request_id.is_some() && request.resume.is_none());
     let resume = Some(Resume { stdout_offset: 4, stderr_offset: 3 });
     assert_eq!(repeated, RunRequest { resume, ..request });
+}
+
+/// Catches a client that takes a gap for lost output, or begins again at a byte that is not there any more.
+#[test]
+fn what_the_daemon_dropped_is_told() {
+    let (_dir, home) = home();
+    let listener = UnixListener::bind(home.socket()).unwrap();
+    let daemon = thread::spawn(move || {
+        let mut first = Peer::accept_and_welcome(&listener);
+        first.read_run();
+        first.print(Stream::Stdout, b"abc");
+        first.send(&ServerMessage::Progress(Progress::Gap { stream: Stream::Stdout, from: 3, to: 10 }));
+        drop(first);
+        let mut second = Peer::accept_and_welcome(&listener);
+        let resume = second.read_run().resume;
+        second.print(Stream::Stdout, b"d");
+        second.reply(Ok(Response::Run(outcome(11, 0))));
+        resume
+    });
+    let mut run = start_run(&home, &CancelToken::new()).unwrap();
+    assert_eq!(run.next_event().unwrap(), RunEvent::Output(Stream::Stdout, b"abc".to_vec()));
+    assert_eq!(run.next_event().unwrap(), RunEvent::Gap(Stream::Stdout, 7));
+    assert_eq!(run.next_event().unwrap(), RunEvent::Output(Stream::Stdout, b"d".to_vec()));
+    assert_eq!(run.next_event().unwrap(), RunEvent::Ended(outcome(11, 0)));
+    assert_eq!(daemon.join().unwrap(), Some(Resume { stdout_offset: 10, stderr_offset: 0 }));
 }
 
 #[test]

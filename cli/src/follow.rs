@@ -24,6 +24,8 @@ pub(crate) fn capture<Asked: Followed>(
         match event {
             Shown::Output(Stream::Stdout, bytes) => stdout.push(&bytes),
             Shown::Output(Stream::Stderr, bytes) => stderr.push(&bytes),
+            Shown::Gap(Stream::Stdout, len_bytes) => stdout.skip(len_bytes),
+            Shown::Gap(Stream::Stderr, len_bytes) => stderr.skip(len_bytes),
             Shown::Progress(_) => {}
         }
         Ok(())
@@ -35,6 +37,16 @@ pub(crate) fn capture<Asked: Followed>(
 pub(crate) enum Shown {
     Progress(Progress),
     Output(Stream, Vec<u8>),
+    Gap(Stream, u64),
+}
+
+/// Returns the line that says that output is missing.
+pub(crate) fn gap_line(stream: Stream, len_bytes: u64) -> String {
+    let stream = match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    };
+    format!("pyro: {len_bytes} bytes of {stream} were dropped by retention\n")
 }
 
 /// Follows to the end. An error of `show` closes the connection, and the daemon knows what that means for the command.
@@ -64,6 +76,7 @@ fn drive<Asked: Followed>(
         match run.next_event()? {
             RunEvent::Progress(progress) => show(Shown::Progress(progress))?,
             RunEvent::Output(stream, bytes) => show(Shown::Output(stream, bytes))?,
+            RunEvent::Gap(stream, len_bytes) => show(Shown::Gap(stream, len_bytes))?,
             RunEvent::Ended(outcome) => return Ok(outcome),
         }
     }

@@ -3,7 +3,7 @@
 use pyro_api::{Progress, RunProgress, Stream};
 
 use crate::exit::Failure;
-use crate::follow::Shown;
+use crate::follow::{Shown, gap_line};
 use crate::pull_view::PullView;
 use crate::sanitize;
 use crate::sink::Sink;
@@ -31,6 +31,9 @@ impl LiveView {
         match shown {
             Shown::Output(Stream::Stdout, bytes) => self.stdout.guest(&bytes)?,
             Shown::Output(Stream::Stderr, bytes) => self.stderr.guest(&bytes)?,
+            Shown::Gap(stream, len_bytes) => {
+                self.stderr.own_below(&mut self.stdout, &gap_line(stream, len_bytes))?
+            }
             Shown::Progress(Progress::Pull(progress)) => {
                 let mut pull = match self.pull.take() {
                     Some(pull) => pull,
@@ -46,6 +49,7 @@ impl LiveView {
                 | Progress::Synced(_)
                 | Progress::SyncFailed(_)
                 | Progress::Joined { .. }
+                | Progress::Gap { .. }
                 | Progress::CaughtUp { .. }
                 | Progress::Typed { .. },
             ) => {}

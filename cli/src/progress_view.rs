@@ -65,6 +65,7 @@ impl ProgressView {
             | Progress::Synced(_)
             | Progress::SyncFailed(_)
             | Progress::Joined { .. }
+            | Progress::Gap { .. }
             | Progress::CaughtUp { .. }
             | Progress::Typed { .. } => {}
         }

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use crate::event::{
     BackendProbed, ClockObserved, DaemonStarted, DaemonStopped, DeleteReason, EnvironmentInstallFailed,
     EnvironmentInstalled, EnvironmentRemoved, ExecExited, ExecFailed, ExecLost, ExecStarted, Lifetime,
-    OperationResolved, ShellExited, ShellFailed, ShellLost, ShellSignal, ShellStarted, SyncChanges,
-    SyncFailed, SyncFinished, SyncLost, SyncSource, TerminalSize, WorkspaceKind, WorkspaceSpec,
+    OperationResolved, OutputDropped, ShellExited, ShellFailed, ShellLost, ShellSignal, ShellStarted,
+    SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncSource, TerminalSize, WorkspaceKind, WorkspaceSpec,
     WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
 };
 use crate::ids::{ExecNumber, ShellId, SyncNumber, Timestamp, WorkspaceId};
@@ -201,6 +201,8 @@ pub enum Command {
     RecordSyncLost(SyncLost),
     /// The guest was asked what became of work that an earlier daemon had left open.
     RecordResolved(OperationResolved),
+    /// A part of stored output is about to be dropped.
+    RecordOutputDropped(OutputDropped),
     /// End a sync now.
     CancelSync {
         /// Where.

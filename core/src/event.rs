@@ -5,6 +5,7 @@
 
 mod kind;
 mod outcome;
+mod output;
 mod shell;
 mod sync;
 
@@ -19,6 +20,7 @@ use crate::ids::{ExecNumber, RequestId, Seq, Timestamp, WorkspaceId};
 use crate::limits::Limits;
 
 pub use outcome::{Evidence, Operation, OperationResolved, RequestMet};
+pub use output::{DropPolicy, OutputDropped};
 pub use shell::{
     ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized,
     ShellSignal, ShellSignaled, ShellStarted, TerminalSize,
@@ -163,6 +165,8 @@ pub enum Event {
     OperationResolved(OperationResolved),
     /// What a request asked for was so already.
     RequestMet(RequestMet),
+    /// A part of stored output is about to be dropped.
+    OutputDropped(OutputDropped),
     /// A record of a kind that this version does not know; it has no effect on the state.
     Unknown(UnknownEvent),
 }
@@ -213,6 +217,7 @@ impl Event {
             Self::SyncCancelRequested(event) => Some(event.workspace),
             Self::OperationResolved(event) => Some(event.workspace),
             Self::RequestMet(event) => event.workspace,
+            Self::OutputDropped(event) => Some(event.workspace),
         }
     }
 
@@ -260,6 +265,7 @@ impl Event {
             Self::SyncCancelRequested(_) => "sync_cancel_requested",
             Self::OperationResolved(_) => "operation_resolved",
             Self::RequestMet(_) => "request_met",
+            Self::OutputDropped(_) => "output_dropped",
             Self::Unknown(_) => "unknown",
         }
     }

@@ -3,8 +3,8 @@
 use alloc::sync::Arc;
 
 use crate::event::{
-    ClockObserved, Envelope, Event, ExecExited, ExecRequested, ShellClosed, ShellFailed, SyncFinished,
-    SyncPurpose, SyncRequested, WorkspaceCreated,
+    ClockObserved, Envelope, Event, ExecExited, ExecRequested, OutputDropped, ShellClosed, ShellFailed,
+    SyncFinished, SyncPurpose, SyncRequested, WorkspaceCreated,
 };
 use crate::ids::{ExecNumber, ShellId, SyncNumber, Timestamp, WorkspaceId};
 use crate::state::{
@@ -69,6 +69,7 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
                 sync.cancel_requested = true;
             }
         }),
+        Event::OutputDropped(event) => drop_output(state, event),
     }
 }
 
@@ -206,6 +207,13 @@ fn end_sync(state: &mut State, id: WorkspaceId, sync: SyncNumber) {
     });
 }
 
+fn drop_output(state: &mut State, event: &OutputDropped) {
+    change(state, event.workspace, |workspace| {
+        let dropped = Arc::make_mut(&mut workspace.dropped);
+        dropped.entry(event.stream).or_default().add(event.from..event.to);
+    });
+}
+
 /// A wall clock that was set moves the ends of all lives along, so that nobody lives longer or shorter for it.
 fn observe_clock(state: &mut State, event: &ClockObserved) {
     let known = state.clock.replace(event.clone());
@@ -236,6 +244,7 @@ fn create(state: &mut State, event: &WorkspaceCreated, at: Timestamp) {
         sync_count: 0,
         open_syncs: alloc::collections::BTreeMap::new(),
         seed: None,
+        dropped: Arc::default(),
     };
     state.workspaces.insert(event.workspace, Arc::new(workspace));
 }

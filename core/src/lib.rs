@@ -17,6 +17,7 @@ mod decide;
 mod environment;
 mod event;
 mod evolve;
+mod gaps;
 mod ids;
 mod limits;
 mod met;
@@ -24,6 +25,7 @@ mod react;
 mod reconcile;
 mod rejection;
 mod state;
+mod stream;
 mod tags;
 
 pub use action::Action;
@@ -32,17 +34,18 @@ pub use decide::{decide, sync_destination};
 pub use environment::{CATALOG, CatalogEntry, EnvironmentName};
 pub use event::{
     Accelerator, Actor, Backend, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped,
-    DeleteReason, Envelope, EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event,
-    Evidence, ExecCancelRequested, ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted,
-    ExecutionMode, ExitStatus, Face, Lifetime, LimitsChanged, Operation, OperationResolved, ProbeVerdict,
-    Process, RequestMet, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost,
-    ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted, StopReason, StreamSummary,
-    SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncPurpose, SyncRequested,
-    SyncSource, SyncSourceKind, TerminalSize, UnknownEvent, WorkspaceCreated, WorkspaceDeleted,
-    WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec, WorkspaceStartFailed,
-    WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
+    DeleteReason, DropPolicy, Envelope, EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved,
+    Event, Evidence, ExecCancelRequested, ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted,
+    ExecutionMode, ExitStatus, Face, Lifetime, LimitsChanged, Operation, OperationResolved, OutputDropped,
+    ProbeVerdict, Process, RequestMet, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput,
+    ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted, StopReason,
+    StreamSummary, SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncPurpose,
+    SyncRequested, SyncSource, SyncSourceKind, TerminalSize, UnknownEvent, WorkspaceCreated,
+    WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
+    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 pub use evolve::evolve;
+pub use gaps::Gaps;
 pub use ids::{ExecNumber, IdError, RequestId, Seq, ShellId, SyncNumber, Timestamp, WorkspaceId};
 pub use limits::Limits;
 pub use met::met;
@@ -52,4 +55,5 @@ pub use rejection::Rejection;
 pub use state::{
     EndedExec, Exec, ExecPhase, Phase, Seed, Shell, ShellEnd, ShellPhase, State, Stopped, Sync, Workspace,
 };
+pub use stream::{Stream, StreamId};
 pub use tags::Tags;

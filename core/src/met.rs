@@ -52,7 +52,8 @@ pub fn met(command: &Command) -> Option<Event> {
         | Command::RecordSyncFailed(_)
         | Command::RecordSyncLost(_)
         | Command::CancelSync { .. }
-        | Command::RecordResolved(_) => return None,
+        | Command::RecordResolved(_)
+        | Command::RecordOutputDropped(_) => return None,
     };
     Some(Event::RequestMet(RequestMet { workspace, wish: wish.into() }))
 }

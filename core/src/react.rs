@@ -77,6 +77,7 @@ pub fn react(state: &State, event: &Event) -> Vec<Action> {
         | Event::SyncLost(_)
         | Event::OperationResolved(_)
         | Event::RequestMet(_)
+        | Event::OutputDropped(_)
         | Event::Unknown(_) => Vec::new(),
     }
 }

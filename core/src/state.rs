@@ -12,8 +12,10 @@ use crate::event::{
     ExitStatus, Lifetime, StopReason, SyncChanges, SyncPurpose, SyncSource, TerminalSize, WorkspaceKind,
     WorkspaceSpec, WorkspaceStarted,
 };
+use crate::gaps::Gaps;
 use crate::ids::{ExecNumber, Seq, ShellId, SyncNumber, Timestamp, WorkspaceId};
 use crate::limits::Limits;
+use crate::stream::StreamId;
 
 /// Everything that is true now. Only [`crate::evolve`] changes it.
 ///
@@ -99,6 +101,9 @@ pub struct Workspace {
     pub open_syncs: BTreeMap<SyncNumber, Sync>,
     /// What it began with; `None` when it began empty.
     pub seed: Option<Seed>,
+    /// What is not kept any more of the output of its execs and shells, also of those that have ended. Shared, because
+    /// it is long where many have written much, and seldom changes.
+    pub dropped: Arc<BTreeMap<StreamId, Gaps>>,
 }
 
 impl Workspace {

@@ -2,12 +2,12 @@
 
 use proptest::prelude::*;
 use pyro_core::{
-    Accelerator, Actor, Backend, Cause, Command, DeleteReason, Envelope, ExecCancelRequested, ExecExited,
-    ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Face, Lifetime, Phase, Process, ShellExited,
-    ShellFailed, ShellId, ShellLost, ShellSignal, ShellStarted, State, StopReason, StreamSummary, SyncFailed,
-    SyncFinished, SyncLost, SyncNumber, SyncSource, SyncSourceKind, Tags, TerminalSize, Timestamp, Workspace,
-    WorkspaceId, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
-    decide, evolve, react, reconcile,
+    Accelerator, Actor, Backend, Cause, Command, DeleteReason, DropPolicy, Envelope, ExecCancelRequested,
+    ExecExited, ExecFailed, ExecLost, ExecNumber, ExecStarted, ExitStatus, Face, Lifetime, OutputDropped,
+    Phase, Process, ShellExited, ShellFailed, ShellId, ShellLost, ShellSignal, ShellStarted, State,
+    StopReason, Stream, StreamId, StreamSummary, SyncFailed, SyncFinished, SyncLost, SyncNumber, SyncSource,
+    SyncSourceKind, Tags, TerminalSize, Timestamp, Workspace, WorkspaceId, WorkspaceKind, WorkspaceSpec,
+    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped, decide, evolve, react, reconcile,
 };
 
 fn workspace() -> impl Strategy<Value = WorkspaceId> {
@@ -66,6 +66,17 @@ fn life_command() -> impl Strategy<Value = Command> {
         1 => (workspace(), reason).prop_map(|(workspace, reason)| Command::DeleteWorkspace { workspace, reason }),
         1 => workspace().prop_map(|workspace| Command::RecordDeleted { workspace }),
     ]
+}
+
+fn dropped() -> impl Strategy<Value = Command> {
+    let stream = prop_oneof![
+        exec().prop_map(|exec| StreamId::Exec(exec, Stream::Stdout)),
+        Just(StreamId::Shell(ShellId::from_bytes([1; 6]))),
+    ];
+    (workspace(), stream, 0_u64..3, 1_u64..5).prop_map(|(workspace, stream, from, to)| {
+        let policy = DropPolicy::Stream { bytes_max: 1 };
+        Command::RecordOutputDropped(OutputDropped { workspace, stream, from, to, digest: [0; 32], policy })
+    })
 }
 
 fn exec_command() -> impl Strategy<Value = Command> {
@@ -144,7 +155,7 @@ fn sync_command() -> impl Strategy<Value = Command> {
 }
 
 fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![3 => life_command(), 2 => exec_command(), 2 => shell_command(), 1 => sync_command()]
+    prop_oneof![3 => life_command(), 2 => exec_command(), 2 => shell_command(), 1 => sync_command(), 1 => dropped()]
 }
 
 /// Plays commands as the engine does; refused ones leave no trace.

@@ -9,6 +9,12 @@ use serde::Deserialize;
 /// The host keeps this part of its memory for itself, in percent, unless the configuration says otherwise.
 const MEM_PERCENT_OF_HOST: u64 = 80;
 
+/// How much of one stream is kept, in MiB, unless the configuration says otherwise.
+const STREAM_MIB: u64 = 128;
+
+/// How much of all streams of one workspace is kept, in MiB, unless the configuration says otherwise.
+const WORKSPACE_MIB: u64 = 1024;
+
 /// The configuration file. Every key is optional.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -17,6 +23,7 @@ pub(crate) struct Config {
     pub(crate) accelerator: AcceleratorChoice,
     pub(crate) limits: LimitsConfig,
     pub(crate) disk_mib: DiskMib,
+    pub(crate) retention: RetentionConfig,
 }
 
 /// Which backend runs guests.
@@ -65,6 +72,35 @@ pub(crate) struct LimitsConfig {
     workspaces_max: Option<u32>,
     guests_max: Option<u32>,
     open_execs_max: Option<u32>,
+}
+
+/// How much is kept of what commands and shells write.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RetentionConfig {
+    stream_mib: Option<u64>,
+    workspace_mib: Option<u64>,
+}
+
+impl RetentionConfig {
+    /// Returns how many bytes of one stream are kept at most; `None` for all.
+    pub(crate) const fn stream_bytes(&self) -> Option<u64> {
+        bytes_of(self.stream_mib, STREAM_MIB)
+    }
+
+    /// Returns how many bytes of all streams of one workspace are kept at most; `None` for all.
+    pub(crate) const fn workspace_bytes(&self) -> Option<u64> {
+        bytes_of(self.workspace_mib, WORKSPACE_MIB)
+    }
+}
+
+/// Returns a bound in bytes; zero stands for none.
+const fn bytes_of(set_mib: Option<u64>, default_mib: u64) -> Option<u64> {
+    let mib = match set_mib {
+        Some(mib) => mib,
+        None => default_mib,
+    };
+    if mib == 0 { None } else { Some(mib.saturating_mul(1 << 20)) }
 }
 
 /// Why the configuration cannot be used.
@@ -118,6 +154,18 @@ mod tests {
         std::fs::write(&path, "[limits]\nguest_max = 4\n").unwrap();
         let error = Config::load(&path).unwrap_err().to_string();
         assert!(error.contains("guest_max"), "{error}");
+    }
+
+    /// Catches output that is bounded though nobody wants it to be, or the other way round.
+    #[test]
+    fn zero_keeps_all_output() {
+        let bounds = |text: &str| {
+            let retention = toml::from_str::<Config>(text).unwrap().retention;
+            (retention.stream_bytes(), retention.workspace_bytes())
+        };
+        assert_eq!(bounds(""), (Some(128 << 20), Some(1 << 30)));
+        assert_eq!(bounds("[retention]\nstream_mib = 1\nworkspace_mib = 0\n"), (Some(1 << 20), None));
+        assert_eq!(bounds("[retention]\nstream_mib = 0\n"), (None, Some(1 << 30)));
     }
 
     #[test]

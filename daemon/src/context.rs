@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::engine::{Engine, Origin, Outcome, Refusal};
 use crate::programs::Programs;
+use crate::retention::Retention;
 use crate::streams::Streams;
 use crate::sync::LiveSyncs;
 use crate::tethers::Tethers;
@@ -25,6 +26,7 @@ pub(crate) struct Context {
     pub(crate) home: Home,
     pub(crate) config: Config,
     pub(crate) outputs: Outputs,
+    pub(crate) retention: Retention,
     pub(crate) environments: Environments,
     pub(crate) streams: Streams,
     pub(crate) syncs: LiveSyncs,

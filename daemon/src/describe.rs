@@ -1,8 +1,8 @@
 //! Events as JSON, for `pyro log`.
 
 use pyro_core::{
-    Cause, Envelope, Event, Evidence, ExitStatus, Operation, OperationResolved, ProbeVerdict, StopReason,
-    StreamSummary, SyncChanges, SyncPurpose, WorkspaceKind,
+    Cause, DropPolicy, Envelope, Event, Evidence, ExitStatus, Operation, OperationResolved, OutputDropped,
+    ProbeVerdict, StopReason, StreamSummary, SyncChanges, SyncPurpose, WorkspaceKind,
 };
 use serde_json::{Value, json};
 
@@ -75,6 +75,7 @@ pub(crate) fn data(event: &Event) -> Value {
         | Event::SyncFailed(_)
         | Event::SyncLost(_)
         | Event::SyncCancelRequested(_) => sync_data(event),
+        Event::OutputDropped(event) => dropped_data(event),
     }
 }
 
@@ -197,6 +198,21 @@ fn resolved(event: &OperationResolved) -> Value {
         Evidence::GuestGone { seen } => json!({ "journal": "guest_gone", "seen": seen }),
     };
     told
+}
+
+fn dropped_data(event: &OutputDropped) -> Value {
+    let (policy, bytes_max) = match event.policy {
+        DropPolicy::Stream { bytes_max } => ("stream", bytes_max),
+        DropPolicy::Workspace { bytes_max } => ("workspace", bytes_max),
+    };
+    json!({
+        "stream": event.stream.to_string(),
+        "from": event.from,
+        "to": event.to,
+        "digest": hex(&event.digest),
+        "policy": policy,
+        "bytes_max": bytes_max,
+    })
 }
 
 fn changes(changes: &SyncChanges) -> Value {

@@ -322,6 +322,7 @@ impl Driver {
         if let Err(error) = self.context.outputs.remove_workspace(self.workspace) {
             tracing::error!(workspace = %self.workspace, %error, "failed to remove output files");
         }
+        self.context.retention.forget(self.workspace);
         self.context.record_quietly(Command::RecordDeleted { workspace: self.workspace }).await;
         Next::End
     }

@@ -9,12 +9,13 @@ use pyro_core::{
 };
 use pyro_runtime::guest::{ExecSpec, Guest, GuestError, Observation, Operation, Stream as GuestStream};
 use pyro_store::outputs::{OutputError, Stream, StreamId};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::evidence;
 use crate::fate::Fate;
-use crate::sink::{self, Sink};
+use crate::sink::{self, Pace, Sink};
 
 /// How often a broken connection to a living guest is made anew before the exec is given up.
 const RECONNECTS_MAX: u32 = 5;
@@ -38,6 +39,8 @@ pub(crate) struct Pump {
     kill: CancellationToken,
     stdout: Sink,
     stderr: Sink,
+    /// When its timeout is over, from which time on it does not wait for its client; `None` before its start.
+    due: Option<Instant>,
 }
 
 /// The end of an exec, and the connection on which the guest told it, if it did.
@@ -72,7 +75,11 @@ impl Pump {
         fate: Fate,
         kill: CancellationToken,
     ) -> Self {
-        let sink = |stream| Sink::new(context, workspace, StreamId::Exec(number, stream));
+        let sink = |stream| {
+            let sink = Sink::new(context, workspace, StreamId::Exec(number, stream));
+            sink.await_client();
+            sink
+        };
         Self {
             context: Arc::clone(context),
             workspace,
@@ -82,6 +89,7 @@ impl Pump {
             kill,
             stdout: sink(Stream::Stdout),
             stderr: sink(Stream::Stderr),
+            due: None,
         }
     }
 
@@ -169,6 +177,7 @@ impl Pump {
         let stdout_offset = self.stdout.resume()?;
         let stderr_offset = self.stderr.resume()?;
         let attached = self.guest.attach(self.number.0.into(), stdout_offset, stderr_offset).await;
+        self.due = Some(Instant::now() + self.timeout());
         Ok(attached.map(|mut operation| {
             operation.must_end_within(self.timeout());
             operation
@@ -179,24 +188,35 @@ impl Pump {
     async fn listen(&mut self, mut operation: Operation) -> Result<Result<Ended, GuestError>, OutputError> {
         let kill = self.kill.clone();
         let mut killed = false;
+        self.settle_all(&mut operation).await;
         loop {
             let observation = tokio::select! {
                 observation = operation.next() => observation,
                 () = kill.cancelled(), if !killed => {
                     killed = true;
                     match operation.kill() {
-                        Ok(()) => continue,
+                        Ok(()) => {
+                            self.settle_all(&mut operation).await;
+                            continue;
+                        }
                         Err(error) => Err(error),
                     }
                 }
+                () = self.unblocked() => {
+                    self.settle_all(&mut operation).await;
+                    continue;
+                }
             };
             match observation {
-                Ok(Observation::Started { pid }) => self.record_started(pid).await,
+                Ok(Observation::Started { pid }) => {
+                    self.due = Some(Instant::now() + self.timeout());
+                    self.record_started(pid).await;
+                }
                 // Only shells take any.
                 Ok(Observation::Input { .. }) => {}
                 Ok(Observation::Output { stream, offset, data }) => {
-                    let end = self.sink(stream).store(offset, &data)?;
-                    operation.acknowledge(stream, end);
+                    self.sink(stream).store(offset, &data)?;
+                    self.settle(&mut operation, stream).await;
                 }
                 Ok(Observation::Exited { status, duration_ms, .. }) => {
                     let end = End::Exited { status, duration_ms };
@@ -214,6 +234,40 @@ impl Pump {
                 Err(error) => return Ok(Err(error)),
             }
         }
+    }
+
+    /// Acknowledges what is stored of a stream, unless its client is to take some of it first.
+    async fn settle(&mut self, operation: &mut Operation, stream: GuestStream) {
+        let pace = self.pace();
+        if let Some(end) = self.sink(stream).settle(pace).await {
+            operation.acknowledge(stream, end);
+        }
+    }
+
+    async fn settle_all(&mut self, operation: &mut Operation) {
+        for stream in [GuestStream::Stdout, GuestStream::Stderr] {
+            self.settle(operation, stream).await;
+        }
+    }
+
+    /// Returns when what could not be acknowledged perhaps can be. Cancel safe.
+    async fn unblocked(&self) {
+        let due = async {
+            match self.due.filter(|_| self.pace() == Pace::OfClient) {
+                Some(due) => sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.stdout.unblocked() => {}
+            () = self.stderr.unblocked() => {}
+            () = due => {}
+        }
+    }
+
+    fn pace(&self) -> Pace {
+        let is_late = self.due.is_some_and(|due| due <= Instant::now());
+        if is_late || self.kill.is_cancelled() { Pace::Ending } else { Pace::OfClient }
     }
 
     const fn sink(&mut self, stream: GuestStream) -> &mut Sink {

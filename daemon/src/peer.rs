@@ -12,6 +12,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 
+use crate::streams::Piece;
+
 /// Messages of a client that wait while one is being worked on. A client has no reason to send more.
 const INBOX_LEN: usize = 16;
 /// Bytes read at once.
@@ -90,7 +92,7 @@ impl Peer {
     }
 
     pub(crate) async fn progress(&mut self, progress: Progress) -> Result<(), PeerError> {
-        self.send(&ServerMessage::Progress(progress)).await
+        self.outbox.progress(progress).await
     }
 
     /// Sends something to a client that may stop reading for ever: one that takes nothing of it for long is given up.
@@ -98,9 +100,9 @@ impl Peer {
         self.outbox.send_within(message, self.patience).await
     }
 
-    /// Sends output, at most [`OUTPUT_LEN_MAX`] bytes.
-    pub(crate) async fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), PeerError> {
-        self.outbox.output(stream, bytes).await
+    /// Sends what comes next in a stream.
+    pub(crate) async fn piece(&mut self, stream: Stream, piece: Piece<'_>) -> Result<(), PeerError> {
+        self.outbox.piece(stream, piece).await
     }
 }
 
@@ -112,7 +114,19 @@ impl Inbox {
 }
 
 impl Outbox {
-    pub(crate) async fn send(&mut self, message: &ServerMessage) -> Result<(), PeerError> {
+    pub(crate) async fn progress(&mut self, progress: Progress) -> Result<(), PeerError> {
+        self.send(&ServerMessage::Progress(progress)).await
+    }
+
+    /// Sends what comes next in a stream.
+    pub(crate) async fn piece(&mut self, stream: Stream, piece: Piece<'_>) -> Result<(), PeerError> {
+        match piece {
+            Piece::Bytes(bytes) => self.output(stream, bytes).await,
+            Piece::Gap(gap) => self.progress(Progress::Gap { stream, from: gap.start, to: gap.end }).await,
+        }
+    }
+
+    async fn send(&mut self, message: &ServerMessage) -> Result<(), PeerError> {
         self.frame.clear();
         encode_message(message, &mut self.frame)?;
         Ok(self.writer.write_all(&self.frame).await?)
@@ -136,7 +150,7 @@ impl Outbox {
     }
 
     /// Sends output, at most [`OUTPUT_LEN_MAX`] bytes.
-    pub(crate) async fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), PeerError> {
+    async fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), PeerError> {
         debug_assert!(bytes.len() <= OUTPUT_LEN_MAX, "the caller reads in pieces");
         self.frame.clear();
         encode_output(stream, bytes, &mut self.frame);

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::evidence;
 use crate::fate::Fate;
 use crate::sessions::chain;
-use crate::sink::{self, Sink};
+use crate::sink::{self, Pace, Sink};
 use crate::streams::{LiveInput, Typed};
 
 /// How often in a row a broken connection to a living guest is made anew before the shell is given up.
@@ -268,12 +268,17 @@ impl Pump {
         {
             return Ok(Err(error));
         }
+        self.settle(&mut operation).await;
         loop {
             let observation = tokio::select! {
                 observation = operation.next() => observation,
                 Some(order) = self.orders.recv() => match self.pass_on(&mut operation, order) {
                     Ok(()) => continue,
                     Err(error) => Err(error),
+                },
+                () = self.output.unblocked() => {
+                    self.settle(&mut operation).await;
+                    continue;
                 }
             };
             match observation {
@@ -284,8 +289,8 @@ impl Pump {
                             "the guest broke the protocol: a terminal is one stream".to_owned(),
                         )));
                     }
-                    let end = self.output.store(offset, &data)?;
-                    operation.acknowledge(stream, end);
+                    self.output.store(offset, &data)?;
+                    self.settle(&mut operation).await;
                 }
                 Ok(Observation::Input { received, consumed }) => {
                     if let Err(reason) = self.typed(&mut operation, Typed { received, consumed }) {
@@ -305,6 +310,13 @@ impl Pump {
                 }
                 Err(error) => return Ok(Err(error)),
             }
+        }
+    }
+
+    /// Acknowledges what is stored. Nobody has a claim on all that a shell shows: who is slow sees a gap.
+    async fn settle(&mut self, operation: &mut Operation) {
+        if let Some(end) = self.output.settle(Pace::OfClient).await {
+            operation.acknowledge(guest::Stream::Stdout, end);
         }
     }
 

@@ -21,6 +21,7 @@ use crate::config::{Config, ConfigError};
 use crate::context::Context;
 use crate::engine::{Engine, Refusal};
 use crate::programs::Programs;
+use crate::retention::{self, Retention};
 use crate::streams::Streams;
 use crate::sync::LiveSyncs;
 use crate::tethers::Tethers;
@@ -106,6 +107,7 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
     let context = Arc::new(Context {
         engine,
         outputs: Outputs::open(home.outputs())?,
+        retention: Retention::new(&config.retention),
         environments: Environments::new(home.environments()),
         config,
         home,
@@ -129,6 +131,7 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
     context.record(Command::RecordDaemonStarted(started)).await?;
     context.record(Command::RecordLimits(context.config.limits(host_mem_mib()))).await?;
     backend::sweep(&context).await?;
+    retention::drop_again(&context);
     Ok(Started { context, actions, inherited })
 }
 

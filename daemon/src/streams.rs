@@ -6,23 +6,32 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use pyro_api::OUTPUT_LEN_MAX;
-use pyro_core::{ShellId, WorkspaceId};
-use pyro_store::outputs::{OutputError, OutputReader, Outputs, StreamId};
+use pyro_core::{Gaps, ShellId, WorkspaceId};
+use pyro_store::outputs::{OutputError, OutputReader, StreamId};
 use tokio::sync::watch;
+
+use crate::context::Context;
+use crate::holds::{Hold, Holds};
+use crate::retention::gaps_in;
 
 /// One output stream of a running command or shell.
 #[derive(Debug)]
 pub(crate) struct LiveStream {
     file: OnceLock<OutputReader>,
     len: watch::Sender<u64>,
+    /// What is dropped, or about to be.
+    gaps: Mutex<Gaps>,
+    holds: Arc<Holds>,
 }
 
 impl LiveStream {
     fn new() -> Self {
-        Self { file: OnceLock::new(), len: watch::channel(0).0 }
+        let (file, len) = (OnceLock::new(), watch::channel(0).0);
+        Self { file, len, gaps: Mutex::default(), holds: Arc::default() }
     }
 
     /// Gives the watchers the file to read; later calls change nothing.
@@ -47,6 +56,21 @@ impl LiveStream {
     /// Returns how many bytes the file holds.
     pub(crate) fn len(&self) -> u64 {
         *self.len.borrow()
+    }
+
+    /// Tells the watchers what is dropped; it must be told before the bytes go.
+    pub(crate) fn learn_gaps(&self, gaps: &Gaps) {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner).add_all(gaps);
+    }
+
+    /// Returns what is dropped. Bytes that were read before the call and lie outside are what was printed.
+    pub(crate) fn gaps(&self) -> Gaps {
+        self.gaps.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns what the clients have that must get every byte.
+    pub(crate) const fn holds(&self) -> &Arc<Holds> {
+        &self.holds
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
@@ -131,8 +155,9 @@ impl<K: Copy + Eq + Hash, V> Registry<K, V> {
 
 /// Shows what an earlier daemon stored of a stream, or this one before all watchers went. Nobody else would, once its
 /// command or shell has ended.
-pub(crate) fn catch_up(outputs: &Outputs, workspace: WorkspaceId, stream: StreamId, live: &LiveStream) {
-    let opened = outputs.read(workspace, stream).and_then(|file| Ok((file.len_bytes()?, file)));
+pub(crate) fn catch_up(context: &Context, workspace: WorkspaceId, stream: StreamId, live: &LiveStream) {
+    live.learn_gaps(&gaps_in(&context.engine.state(), workspace, stream));
+    let opened = context.outputs.read(workspace, stream).and_then(|file| Ok((file.len_bytes()?, file)));
     match opened {
         Ok((0, _)) => {}
         Ok((len, file)) => {
@@ -150,12 +175,36 @@ pub(crate) struct Tail {
     len: watch::Receiver<u64>,
     read: u64,
     buffer: Vec<u8>,
+    hold: Option<Hold>,
+}
+
+/// What comes next in a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Piece<'a> {
+    /// Bytes; none when there are none yet.
+    Bytes(&'a [u8]),
+    /// Bytes that are dropped.
+    Gap(Range<u64>),
 }
 
 impl Tail {
+    /// Returns the end behind `read`, for somebody who looks on: what is dropped meanwhile is shown as a gap.
     pub(crate) fn new(live: Arc<LiveStream>, read: u64) -> Self {
         let len = live.watch();
-        Self { live, len, read, buffer: Vec::new() }
+        Self { live, len, read, buffer: Vec::new(), hold: None }
+    }
+
+    /// Returns the end behind `read`, for the client of a command: what it has not taken is not dropped.
+    pub(crate) fn of_client(live: Arc<LiveStream>, read: u64) -> Self {
+        let hold = Some(Hold::new(live.holds(), read));
+        Self { hold, ..Self::new(live, read) }
+    }
+
+    /// Takes note that everything that was read has been sent.
+    pub(crate) fn sent(&self) {
+        if let Some(hold) = &self.hold {
+            hold.advance(self.read);
+        }
     }
 
     /// Returns the position behind what was read.
@@ -175,13 +224,23 @@ impl Tail {
         }
     }
 
-    /// Returns the next piece; an empty one when there is none.
-    pub(crate) fn read(&mut self) -> Result<&[u8], OutputError> {
-        let Some(file) = self.live.file() else { return Ok(&[]) };
+    /// Returns the next piece.
+    pub(crate) fn read(&mut self) -> Result<Piece<'_>, OutputError> {
+        let Some(file) = self.live.file() else { return Ok(Piece::Bytes(&[])) };
         self.buffer.resize(OUTPUT_LEN_MAX, 0);
         let len = file.read_at(&mut self.buffer, self.read)?;
+        let from = self.read;
+        // Only now: what was dropped before the bytes were read is known by now.
+        let gaps = self.live.gaps();
+        let behind = gaps.skip(from).min(self.live.len());
+        if behind > from {
+            self.read = behind;
+            return Ok(Piece::Gap(from..behind));
+        }
+        let kept = gaps.next_begin(from).map_or(u64::MAX, |gap| gap - from);
+        let len = usize::try_from(kept).map_or(len, |kept| len.min(kept));
         self.read += len as u64;
-        Ok(&self.buffer[..len])
+        Ok(Piece::Bytes(&self.buffer[..len]))
     }
 }
 
@@ -212,5 +271,38 @@ mod tests {
         let typist = streams.input(workspace, shell);
         streams.input(workspace, shell).set_typed(typed);
         assert_eq!(*typist.typed().borrow(), Some(typed));
+    }
+
+    /// Catches a hole that is shown as zeros, a gap that is told twice or not at all, and bytes beside it that are lost.
+    #[test]
+    fn who_looks_on_is_told_of_gaps() {
+        let dir = tempfile::tempdir().unwrap();
+        let outputs = pyro_store::outputs::Outputs::open(dir.path()).unwrap();
+        let (workspace, stream) =
+            (WorkspaceId::from_bytes([1; 6]), StreamId::Exec(ExecNumber(1), Stream::Stdout));
+        let mut writer = outputs.create(workspace, stream).unwrap();
+        writer.append(0, b"abcdefgh", pyro_core::Timestamp(1)).unwrap();
+        let live = Arc::new(LiveStream::new());
+        let mut tail = Tail::new(Arc::clone(&live), 0);
+        let client = Tail::of_client(Arc::clone(&live), 1);
+        assert_eq!(tail.read().unwrap(), Piece::Bytes(b""), "nothing was printed yet");
+        live.set_file(outputs.read(workspace, stream).unwrap());
+        live.grow_to(8);
+        let mut gaps = Gaps::default();
+        gaps.add(2..5);
+        live.learn_gaps(&gaps);
+        assert_eq!(tail.read().unwrap(), Piece::Bytes(b"ab"));
+        assert_eq!(tail.read().unwrap(), Piece::Gap(2..5));
+        assert_eq!(tail.read().unwrap(), Piece::Bytes(b"fgh"));
+        assert!(!tail.has_more() && tail.position() == 8);
+        let mut late = Tail::new(Arc::clone(&live), 3);
+        assert_eq!(late.read().unwrap(), Piece::Gap(3..5));
+        gaps.add(0..20);
+        live.learn_gaps(&gaps);
+        assert_eq!(late.read().unwrap(), Piece::Gap(5..8), "there is nothing behind the end");
+        tail.sent();
+        assert_eq!(live.holds().free(), 1, "who looks on holds nothing");
+        drop(client);
+        assert_eq!(live.holds().free(), u64::MAX);
     }
 }

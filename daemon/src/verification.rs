@@ -6,18 +6,20 @@
 //!                                +--digests--> output files
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+mod outputs;
+
+use std::collections::BTreeMap;
 
 use pyro_api::{
     ApiError, ErrorCode, Home, LogCheck, LogCheckProgress, LogMark, LogProblem, LogRepaired, LogVerdict,
 };
-use pyro_core::{Event, Seq, State, StreamSummary, WorkspaceId, evolve};
-use pyro_store::outputs::{OutputError, Outputs, Stream, StreamId};
+use pyro_core::{Seq, State, evolve};
 use pyro_store::{
     Corruption, GENESIS, Record, RepairError, Repaired, Report, SavedState, VerifyError, repair, repair_at,
     saved_state, state_digest, verify_records,
 };
 
+use self::outputs::{Since, Streams, check_outputs};
 use crate::describe::hex;
 
 /// Events between two words on how far it has come.
@@ -52,12 +54,13 @@ pub fn verify_log(
         problems.append(&mut reading.problems);
         let mut bad = check_outputs(home, &reading.streams, &mut done, progress)?;
         if !bad.is_empty() && check.live.is_some() {
-            let deleted_now = deleted_now(home)?;
+            let since = Since::read(home, report.head.seq)?;
             let before = bad.len();
-            bad.retain(|(workspace, _)| !deleted_now.contains(workspace));
+            bad.retain(|bad| !since.deleted.contains(&bad.workspace));
             deleted += (before - bad.len()) as u64;
+            bad.retain(|bad| !since.dropped.contains(&(bad.workspace, bad.stream)));
         }
-        problems.extend(bad.into_iter().map(|(_, problem)| problem));
+        problems.extend(bad.into_iter().map(|bad| bad.problem));
     }
     Ok(LogVerdict {
         whole: problems.is_empty(),
@@ -195,114 +198,6 @@ impl Reading {
     }
 }
 
-/// The output that the events name.
-#[derive(Default)]
-struct Streams {
-    by_workspace: BTreeMap<WorkspaceId, Vec<Written>>,
-    gone: BTreeSet<WorkspaceId>,
-    /// How many streams were of workspaces that are gone.
-    deleted: u64,
-}
-
-/// A stream, and the event that says what is in it.
-struct Written {
-    seq: Seq,
-    stream: StreamId,
-    summary: StreamSummary,
-}
-
-impl Streams {
-    fn see(&mut self, record: &Record) {
-        let (seq, event) = (record.seq(), &record.envelope.event);
-        let Some(workspace) = event.workspace() else { return };
-        if is_deletion(event) {
-            let known = self.by_workspace.remove(&workspace).unwrap_or_default();
-            self.deleted += known.len() as u64;
-            self.gone.insert(workspace);
-        }
-        for (stream, summary) in written(event) {
-            if self.gone.contains(&workspace) {
-                self.deleted += 1;
-            } else {
-                let written = Written { seq, stream, summary };
-                self.by_workspace.entry(workspace).or_default().push(written);
-            }
-        }
-    }
-}
-
-/// Tells whether the output of the event's workspace is removed from now on.
-const fn is_deletion(event: &Event) -> bool {
-    matches!(event, Event::WorkspaceDeleting(_) | Event::WorkspaceDeleted(_))
-}
-
-/// Returns the streams that an event is the last word on.
-fn written(event: &Event) -> Vec<(StreamId, StreamSummary)> {
-    let exec = |exec, stdout: Option<&StreamSummary>, stderr: Option<&StreamSummary>| {
-        let streams = [(Stream::Stdout, stdout), (Stream::Stderr, stderr)];
-        let named = |(stream, summary): (_, Option<&StreamSummary>)| {
-            Some((StreamId::Exec(exec, stream), summary?.clone()))
-        };
-        streams.into_iter().filter_map(named).collect()
-    };
-    match event {
-        Event::ExecExited(event) => exec(event.exec, Some(&event.stdout), Some(&event.stderr)),
-        Event::ExecLost(event) => exec(event.exec, event.stdout.as_ref(), event.stderr.as_ref()),
-        Event::ShellExited(event) => vec![(StreamId::Shell(event.shell), event.output.clone())],
-        Event::ShellLost(event) => {
-            event.output.iter().map(|output| (StreamId::Shell(event.shell), output.clone())).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// Compares all output with its digests; returns what differs.
-fn check_outputs(
-    home: &Home,
-    streams: &Streams,
-    done: &mut LogCheckProgress,
-    progress: &mut dyn FnMut(LogCheckProgress),
-) -> Result<Vec<(WorkspaceId, LogProblem)>, ApiError> {
-    let mut bad = Vec::new();
-    if streams.by_workspace.is_empty() {
-        return Ok(bad);
-    }
-    let outputs = Outputs::open(home.outputs()).map_err(|error| unreadable_output(&error))?;
-    for (workspace, written) in &streams.by_workspace {
-        for Written { seq, stream, summary } in written {
-            let found = outputs.summary(*workspace, *stream).map_err(|error| unreadable_output(&error))?;
-            let len_bytes = found.as_ref().map_or(0, |found| found.len_bytes);
-            done.outputs += 1;
-            done.output_bytes += len_bytes;
-            progress(*done);
-            let message = match found {
-                Some(found) if found == *summary => continue,
-                None if summary.len_bytes == 0 => continue,
-                _ if len_bytes != summary.len_bytes => {
-                    format!("has {len_bytes} bytes instead of {}", summary.len_bytes)
-                }
-                Some(_) | None => "does not have the digest that was recorded".to_owned(),
-            };
-            let file = outputs.path(*workspace, *stream).display().to_string();
-            let message = format!("the output file of event {seq} {message}");
-            let about = "output".to_owned();
-            bad.push((*workspace, LogProblem { about, seq: Some(seq.0), file: Some(file), message }));
-        }
-    }
-    Ok(bad)
-}
-
-/// Returns the workspaces that are deleted by now: a daemon may have gone on since the log was read.
-fn deleted_now(home: &Home) -> Result<BTreeSet<WorkspaceId>, ApiError> {
-    let mut deleted = BTreeSet::new();
-    let read = verify_records(home.log(), |record| {
-        if is_deletion(&record.envelope.event) {
-            deleted.extend(record.envelope.event.workspace());
-        }
-    });
-    read.map(|_report| deleted).map_err(|error| unreadable(&error))
-}
-
 fn damage_of(report: &Report) -> Vec<LogProblem> {
     let problem = |damage: &Corruption| LogProblem {
         about: "log".to_owned(),
@@ -317,10 +212,6 @@ fn damage_of(report: &Report) -> Vec<LogProblem> {
 }
 
 fn unreadable(error: &VerifyError) -> ApiError {
-    ApiError::new(ErrorCode::StorageFailed, crate::sessions::chain(error))
-}
-
-fn unreadable_output(error: &OutputError) -> ApiError {
     ApiError::new(ErrorCode::StorageFailed, crate::sessions::chain(error))
 }
 
@@ -339,9 +230,11 @@ fn unrepaired(error: &RepairError) -> ApiError {
 mod tests {
     use pyro_api::LogHead;
     use pyro_core::{
-        Actor, Cause, DeleteReason, ExecExited, ExecLost, ExecNumber, ExitStatus, Face, Limits, ShellExited,
-        ShellId, Timestamp, WorkspaceDeleting,
+        Actor, Cause, DeleteReason, DropPolicy, Event, ExecExited, ExecLost, ExecNumber, ExitStatus, Face,
+        Limits, OutputDropped, ShellExited, ShellId, StreamSummary, Timestamp, WorkspaceDeleting,
+        WorkspaceId,
     };
+    use pyro_store::outputs::{Outputs, Stream, StreamId};
     use pyro_store::{Draft, EventLog, Options};
 
     use super::*;
@@ -444,6 +337,45 @@ mod tests {
             assert_eq!(verdict.problems[0].file, Some(path(stdout(1)).display().to_string()));
             assert_eq!(verdict.first_bad_seq, None, "the events themselves are what was written");
         }
+    }
+
+    /// Catches a gap that is taken for damage, damage that hides beside or behind a gap, and a stream whose bytes were
+    /// changed before all of them were dropped.
+    #[test]
+    fn what_is_kept_beside_gaps_is_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(&dir);
+        let log = EventLog::open(home.log(), Options::default()).unwrap();
+        let outputs = Outputs::open(home.outputs()).unwrap();
+        let dropped = |exec, from, to, bytes: &[u8]| {
+            let policy = DropPolicy::Stream { bytes_max: 1 };
+            let (workspace, stream, digest) = (KEPT, stdout(exec), *blake3::hash(bytes).as_bytes());
+            Event::OutputDropped(OutputDropped { workspace, stream, from, to, digest, policy })
+        };
+        let ended = |exec, kept: &[u8]| {
+            let stdout = StreamSummary { len_bytes: 7, ..write(&home, KEPT, stdout(exec), kept) };
+            let (exec, reason) = (ExecNumber(exec), "lost".to_owned());
+            Event::ExecLost(ExecLost { workspace: KEPT, exec, reason, stdout: Some(stdout), stderr: None })
+        };
+        // The middle of the first went while it grew. The others went as a whole when they had ended, the third after
+        // somebody had changed it.
+        append(&log, dropped(1, 2, 5, b"int"));
+        append(&log, ended(1, b"pred"));
+        append(&log, ended(2, b"printed"));
+        append(&log, dropped(2, 0, 7, b"printed"));
+        append(&log, ended(3, b"printed"));
+        append(&log, dropped(3, 0, 7, b"changed"));
+        std::fs::write(outputs.path(KEPT, stdout(1)), b"pr\0\0\0ed").unwrap();
+        for exec in [2, 3] {
+            std::fs::write(outputs.path(KEPT, stdout(exec)), [0; 7]).unwrap();
+        }
+        let verdict = check(&home, &LogCheck { expected: Vec::new(), live: None });
+        assert_eq!(problems(&verdict), [("output", Some(5))]);
+        std::fs::write(outputs.path(KEPT, stdout(1)), b"pr\0\0\0eD").unwrap();
+        std::fs::write(outputs.path(KEPT, stdout(2)), [0; 6]).unwrap();
+        let verdict = check(&home, &LogCheck { expected: Vec::new(), live: None });
+        let bad = [2, 3, 5].map(|seq| ("output", Some(seq)));
+        assert_eq!(problems(&verdict), bad);
     }
 
     /// Catches a rewritten or shortened history that is taken for the one whose hash was kept.

@@ -5,11 +5,11 @@ use pyro_core::{
     Actor, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped, Envelope,
     EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested,
     ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, LimitsChanged, OperationResolved,
-    RequestMet, Seq, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost,
-    ShellRequested, ShellResized, ShellSignaled, ShellStarted, State, SyncCancelRequested, SyncFailed,
-    SyncFinished, SyncLost, SyncRequested, Timestamp, UnknownEvent, WorkspaceCreated, WorkspaceDeleted,
-    WorkspaceDeleting, WorkspaceLabeled, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting,
-    WorkspaceStopped, WorkspaceStopping,
+    OutputDropped, RequestMet, Seq, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput,
+    ShellLost, ShellRequested, ShellResized, ShellSignaled, ShellStarted, State, SyncCancelRequested,
+    SyncFailed, SyncFinished, SyncLost, SyncRequested, Timestamp, UnknownEvent, WorkspaceCreated,
+    WorkspaceDeleted, WorkspaceDeleting, WorkspaceLabeled, WorkspaceStartFailed, WorkspaceStarted,
+    WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ const CONFIG: Config = bincode::config::standard().with_limit::<PAYLOAD_LEN_MAX>
 
 /// Version of the encoding of a state. It is raised whenever its bytes change, which `tests/checkpoint.rs` notices: a state of another version is
 /// not read, and the log is replayed instead.
-const STATE_VERSION: u16 = 1;
+const STATE_VERSION: u16 = 2;
 
 /// Most bytes of a state: 10,000 workspaces take about 10 MiB.
 const STATE_LEN_MAX: usize = 1 << 30;
@@ -167,4 +167,5 @@ records! {
     (74, 1) => SyncCancelRequested,
     (90, 1) => OperationResolved,
     (91, 1) => RequestMet,
+    (95, 1) => OutputDropped,
 }

@@ -117,7 +117,7 @@ fn output_goes_on_when_there_is_space_again() {
     fs::remove_file(filler).unwrap();
     writer.append(6, &chunk, Timestamp(2)).unwrap();
     expected.extend(chunk);
-    let summary = writer.finish().unwrap();
+    let summary = writer.finish(&pyro_core::Gaps::default()).unwrap();
     assert_eq!(fs::read(outputs.path(workspace, stream)).unwrap(), expected);
     assert_eq!(summary.digest, *blake3::hash(&expected).as_bytes());
 }

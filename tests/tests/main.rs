@@ -8,6 +8,7 @@ mod layering;
 mod log;
 mod refusals;
 mod repeat;
+mod retention;
 mod seat;
 mod shell;
 mod sync;

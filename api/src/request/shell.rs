@@ -4,6 +4,7 @@ use pyro_core::RequestId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::log_point::LogPoint;
 #[cfg(feature = "clap")]
 use crate::request_id::parse_request_id;
 
@@ -114,6 +115,10 @@ shell_requests! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "clap", arg(long, value_name = "MS"))]
         wait_for_idle_ms: Option<u64>,
+        /// As it was right after the event of this number or at this time
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "clap", arg(long, value_name = "SEQ|TIME", conflicts_with = "wait_for_idle_ms"))]
+        at: Option<LogPoint>,
     }
 
     /// Sends what a shell prints, from a cursor on, until it ends or the client cancels.

@@ -157,6 +157,10 @@ pub struct WorkspaceLogsRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "clap", arg(value_name = "SEQUENCE"))]
     pub sequence: Option<u32>,
+    /// Those that had ended right after the event of this number or at this time
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SEQ|TIME"))]
+    pub at: Option<LogPoint>,
 }
 
 macro_rules! changing_requests {

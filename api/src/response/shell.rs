@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::is_false;
+use super::{is_false, is_zero};
 
 /// A shell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +58,9 @@ pub struct ShellReadResult {
     pub output: String,
     /// Whether there is more behind it already.
     pub truncated: bool,
+    /// How many bytes between `cursor` and the output are not there any more; only there when there are any.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dropped_bytes: u64,
     /// Present when the output was not UTF-8 and bytes of it are replaced.
     #[serde(default, skip_serializing_if = "is_false")]
     pub output_lossy: bool,

@@ -122,7 +122,7 @@ pub(crate) struct ShellReadArgs {
     #[command(flatten)]
     pub(crate) request: ShellReadRequest,
     /// Go on with what comes, until the shell ends or Ctrl-C
-    #[arg(long, short, conflicts_with_all = ["max_chars", "plain", "wait_for_idle_ms", "json"])]
+    #[arg(long, short, conflicts_with_all = ["max_chars", "plain", "wait_for_idle_ms", "at", "json"])]
     pub(crate) follow: bool,
     /// Let the output do to a terminal whatever it wants
     #[arg(long, conflicts_with_all = ["json", "plain"])]

@@ -138,6 +138,7 @@ fn read(output: &str) -> Response {
         next_cursor: 25,
         output: output.to_owned(),
         truncated: true,
+        dropped_bytes: 0,
         output_lossy: false,
         plain: false,
     })
@@ -166,6 +167,29 @@ fn reading_gives_the_output_and_a_line() {
     let requests = peer.join().expect("the peer saw what it expected");
     let Request::ShellRead(first) = &requests[0] else { panic!("{requests:?}") };
     assert_eq!((first.cursor, first.max_chars, first.plain), (5, 9, false));
+}
+
+/// Catches a gap that is not told, or is told where bytes of the guest go.
+#[test]
+fn reading_tells_what_is_not_kept() {
+    let dropped = |response| match response {
+        Response::ShellRead(read) => Response::ShellRead(ShellReadResult { dropped_bytes: 7, ..read }),
+        other => panic!("{other:?}"),
+    };
+    let world = World::new();
+    let peer = world.serve([replying(dropped(read("x"))), replying(dropped(read("x")))]);
+    let output = run(&world, &["read", ID, SHELL, "--at", "12"]);
+    assert_eq!(output.stdout, b"x");
+    let text = String::from_utf8(output.stderr).expect("it is text");
+    assert!(
+        text.starts_with("pyro: 7 bytes of stdout were dropped by retention\n[workspace-shell-read] "),
+        "{text}"
+    );
+    let json = run(&world, &["read", ID, SHELL, "--json"]).stdout;
+    assert_eq!(serde_json::from_slice::<Value>(&json).expect("it is JSON")["dropped_bytes"], 7);
+    let requests = peer.join().expect("the peer saw what it expected");
+    let Request::ShellRead(first) = &requests[0] else { panic!("{requests:?}") };
+    assert_eq!(first.at.map(|point| point.to_string()).as_deref(), Some("12"));
 }
 
 #[test]

@@ -216,6 +216,9 @@ fn history() -> Script {
             peer.send(&ServerMessage::Progress(Progress::Record(record(sequence))));
             peer.print(Stream::Stdout, stdout);
             peer.print(Stream::Stderr, stderr);
+            if sequence == 2 {
+                peer.send(&ServerMessage::Progress(Progress::Gap { stream: Stream::Stderr, from: 0, to: 9 }));
+            }
         }
         let end = WorkspaceLogsEnd { workspace_id: ID.to_owned(), count: 3 };
         peer.reply(Ok(Response::WorkspaceLogs(end)));
@@ -223,7 +226,8 @@ fn history() -> Script {
     })
 }
 
-/// Catches output that is shown with the wrong command, and a record that begins in the middle of a line.
+/// Catches output that is shown with the wrong command, a gap that is not told, and a record that begins in the middle of
+/// a line.
 #[test]
 fn logs_are_records_with_their_output() {
     let world = World::new();
@@ -232,7 +236,8 @@ fn logs_are_records_with_their_output() {
     let head = |number: u32| format!("#{number} exit_code=0 duration_ms=5 cwd=/workspace\n$ echo {number}\n");
     let expected = format!("{}no end\n{}{}line\n", head(1), head(2), head(3));
     assert_eq!(String::from_utf8(output.stdout).expect("it is text"), expected);
-    assert_eq!(output.stderr, b"err\n");
+    let text = String::from_utf8(output.stderr).expect("it is text");
+    assert_eq!(text, "err\npyro: 9 bytes of stderr were dropped by retention\n");
 
     let json = world.run(&["workspace", "logs", ID, "--json"]);
     let json: Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
@@ -251,4 +256,7 @@ fn logs_are_records_with_their_output() {
             (Some(3), Some("line\n"), Some(""))
         ]
     );
+    let flags = |entry: &Value| (entry["stderr_truncated"].clone(), entry["stderr_bytes"].clone());
+    assert_eq!(flags(&json["entries"][1]), (true.into(), 9.into()));
+    assert_eq!(flags(&json["entries"][0]), (Value::Null, Value::Null));
 }

@@ -2,6 +2,7 @@
 
 mod exec;
 mod host;
+mod output;
 mod shell;
 mod sync;
 mod workspace;
@@ -76,6 +77,7 @@ pub fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection>
         Command::RecordSyncFailed(fact) => sync::failed(state, fact),
         Command::RecordSyncLost(fact) => sync::lost(state, fact),
         Command::RecordResolved(fact) => workspace::resolved(state, fact),
+        Command::RecordOutputDropped(fact) => output::dropped(state, fact),
         Command::CancelSync { workspace, sync } => sync::cancel(state, *workspace, *sync),
     }
 }

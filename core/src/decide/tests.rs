@@ -1,5 +1,6 @@
 //! Rules by given / when / then.
 
+mod output;
 mod work;
 
 use alloc::collections::BTreeMap;

@@ -45,6 +45,7 @@ impl Event {
         "sync_cancel_requested",
         "operation_resolved",
         "request_met",
+        "output_dropped",
         "unknown",
     ];
 
@@ -106,6 +107,9 @@ impl Event {
             }
             Self::RequestMet(_) => "What the request asked for was so already: nothing was done.",
             Self::OperationResolved(event) => event.evidence.meaning(),
+            Self::OutputDropped(_) => {
+                "This part of the output is dropped to keep the bound of the policy; its digest stays here."
+            }
             Self::Unknown(_) => {
                 "A newer version wrote it; this one does not know what it means and leaves it as it is."
             }

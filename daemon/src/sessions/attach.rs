@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use pyro_api::{
-    ApiError, ClientMessage, ErrorCode, Input, Progress, ServerMessage, ShellAttachRequest, ShellFollowEnd,
+    ApiError, ClientMessage, ErrorCode, Input, Progress, ShellAttachRequest, ShellFollowEnd,
     ShellFollowRequest, Stream, WindowSize,
 };
 use pyro_core::{RequestId, ShellId, TerminalSize, WorkspaceId};
@@ -67,7 +67,7 @@ impl Session {
         typist: Option<Typist>,
     ) -> Result<ShellFollowEnd, Failure> {
         let live = self.context.streams.of(workspace, StreamId::Shell(shell));
-        catch_up(&self.context.outputs, workspace, StreamId::Shell(shell), &live);
+        catch_up(&self.context, workspace, StreamId::Shell(shell), &live);
         let begin = cursor.map_or_else(|| shown_again(&live), |cursor| cursor.min(live.len()));
         let trace = Trace::new((*self.context.engine.state()).clone(), workspace, shell);
         let follower = self.context.engine.follow(trace.seq().next());
@@ -115,7 +115,7 @@ impl Screen {
                 Ok(()) = self.acknowledged.changed() => {
                     let last = *self.acknowledged.borrow_and_update();
                     if let Some(request_id) = last {
-                        outbox.send(&ServerMessage::Progress(Progress::Typed { request_id })).await?;
+                        outbox.progress(Progress::Typed { request_id }).await?;
                     }
                     continue;
                 }
@@ -134,8 +134,8 @@ impl Screen {
     }
 
     async fn send_next(&mut self, outbox: &mut Outbox) -> Result<(), Failure> {
-        let bytes = self.tail.read().map_err(|error| ApiError::new(ErrorCode::StorageFailed, error))?;
-        Ok(outbox.output(Stream::Stdout, bytes).await?)
+        let piece = self.tail.read().map_err(|error| ApiError::new(ErrorCode::StorageFailed, error))?;
+        Ok(outbox.piece(Stream::Stdout, piece).await?)
     }
 }
 

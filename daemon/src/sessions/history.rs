@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use pyro_api::{
-    ApiError, CommandRecord, ErrorCode, OUTPUT_LEN_MAX, Progress, Stream, WorkspaceLogsEnd,
-    WorkspaceLogsRequest, signal_name,
+    ApiError, CommandRecord, ErrorCode, LogPoint, Progress, Stream, WorkspaceLogsEnd, WorkspaceLogsRequest,
+    signal_name,
 };
 use pyro_core::{
     Envelope, Event, ExecNumber, ExecRequested, ExecutionMode, ExitStatus, Seq, Timestamp, WORKSPACE_PATH,
@@ -15,6 +15,7 @@ use pyro_store::outputs::{Outputs, Stream as StoredStream, StreamId};
 use super::run::signal_of;
 use super::{Failure, Session};
 use crate::clock;
+use crate::streams::{Tail, catch_up};
 
 impl Session {
     pub(super) async fn workspace_logs(
@@ -28,7 +29,16 @@ impl Session {
                 History { workspace, outputs, mode: ExecutionMode::Pending, open: BTreeMap::new() };
             let mut records = BTreeMap::new();
             for envelope in reader.read_workspace(workspace, Seq(1)) {
-                if let Some(record) = history.see(envelope?) {
+                let envelope = envelope?;
+                let is_later = match request.at {
+                    None => false,
+                    Some(LogPoint::Seq(seq)) => envelope.seq > seq,
+                    Some(LogPoint::Time(time)) => envelope.at > time,
+                };
+                if is_later {
+                    break;
+                }
+                if let Some(record) = history.see(envelope) {
                     records.insert(record.sequence, record);
                 }
             }
@@ -62,18 +72,15 @@ impl Session {
         stored: StoredStream,
         stream: Stream,
     ) -> Result<(), Failure> {
-        let failed = |error| ApiError::new(ErrorCode::StorageFailed, error);
-        let file = self.context.outputs.read(workspace, StreamId::Exec(exec, stored)).map_err(failed)?;
-        let mut buffer = vec![0; OUTPUT_LEN_MAX];
-        let mut offset = 0;
-        loop {
-            let read = file.read_at(&mut buffer, offset).map_err(failed)?;
-            if read == 0 {
-                return Ok(());
-            }
-            self.peer.output(stream, &buffer[..read]).await?;
-            offset += read as u64;
+        let id = StreamId::Exec(exec, stored);
+        let live = self.context.streams.of(workspace, id);
+        catch_up(&self.context, workspace, id, &live);
+        let mut tail = Tail::new(live, 0);
+        while tail.has_more() {
+            let piece = tail.read().map_err(|error| ApiError::new(ErrorCode::StorageFailed, error))?;
+            self.peer.piece(stream, piece).await?;
         }
+        Ok(())
     }
 }
 

@@ -202,7 +202,7 @@ async fn workspace_of(reader: &Reader, beginning: String) -> Result<WorkspaceId,
 }
 
 /// Reads the log beside the other sessions.
-async fn read_log<T: Send + 'static>(
+pub(super) async fn read_log<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, ReadError> + Send + 'static,
 ) -> Result<T, Failure> {
     tokio::task::spawn_blocking(read)

@@ -4,6 +4,7 @@ mod attach;
 mod daemon;
 mod doctor;
 mod environments;
+mod excerpt;
 mod history;
 mod life;
 mod log;

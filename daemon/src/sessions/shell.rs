@@ -14,6 +14,7 @@ use pyro_core::{
 use pyro_store::outputs::StreamId;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::excerpt::excerpt;
 use super::life::{check_beginning, gone, until_at};
 use super::repeat::{Moment, is_met, same};
 use super::run::reused;
@@ -21,9 +22,8 @@ use super::trace::{Trace, is_open, look, object, unknown};
 use super::typist::{Attempt, Typist};
 use super::{Failure, Session, error_of};
 use crate::engine::{Outcome, Refusal};
-use crate::plain;
 use crate::streams::{LiveStream, catch_up};
-use crate::window::{self, Cut, End, View};
+use crate::window::End;
 
 /// Tries to draw an id that is not taken: with 48 random bits, one that fails three times is no accident.
 const DRAWS_MAX: u32 = 3;
@@ -99,10 +99,13 @@ impl Session {
     }
 
     pub(super) async fn shell_read(&mut self, request: ShellReadRequest) -> Result<ShellReadResult, Failure> {
-        let (workspace, shell) = self.find_shell(&request.workspace_id, &request.shell_id, None).await?;
         check_range("max_chars", request.max_chars, 1, CHARS_MAX)?;
+        if let Some(point) = request.at {
+            return self.shell_read_at(&request, point).await;
+        }
+        let (workspace, shell) = self.find_shell(&request.workspace_id, &request.shell_id, None).await?;
         let live = self.context.streams.of(workspace, StreamId::Shell(shell));
-        catch_up(&self.context.outputs, workspace, StreamId::Shell(shell), &live);
+        catch_up(&self.context, workspace, StreamId::Shell(shell), &live);
         if let Some(idle_ms) = request.wait_for_idle_ms {
             check_range("wait_for_idle_ms", idle_ms, 1, IDLE_MAX.as_secs() * 1000)?;
             self.until_idle(&live, workspace, shell, Duration::from_millis(idle_ms)).await?;
@@ -110,27 +113,7 @@ impl Session {
         // In this order: the output of a shell that has ended is complete.
         let told = self.shell_object(workspace, shell)?;
         let end = if told.ended_at.is_some() { End::Final } else { End::Open };
-        let cut = if request.plain { Cut::BetweenSequences } else { Cut::Anywhere };
-        let len = live.len();
-        let cursor = request.cursor.min(len);
-        let view = tokio::task::block_in_place(|| {
-            let read_at = |buffer: &mut [u8], position| match live.file() {
-                Some(file) => file.read_at(buffer, position),
-                None => Ok(0),
-            };
-            window::read(cursor, len, end, request.max_chars, cut, read_at)
-        });
-        let View { text, next, lossy, truncated } =
-            view.map_err(|error| ApiError::new(ErrorCode::StorageFailed, error))?;
-        Ok(ShellReadResult {
-            shell: told,
-            cursor,
-            next_cursor: next,
-            output: if request.plain { tokio::task::block_in_place(|| plain::render(&text)) } else { text },
-            truncated,
-            output_lossy: lossy,
-            plain: request.plain,
-        })
+        Ok(excerpt(&request, told, &live, live.len(), end)?)
     }
 
     /// Waits until a shell has printed nothing for a while, has ended, or the client does not want to wait any longer.

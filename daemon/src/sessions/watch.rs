@@ -1,5 +1,8 @@
 //! One command, watched by its client until it is over.
+//!
+//! Output goes out and what the client wants comes in at the same time: a client that does not read can cancel.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use pyro_api::{ApiError, ClientMessage, ErrorCode, Progress, Resume, RunProgress, Stream};
@@ -12,57 +15,44 @@ use pyro_store::outputs::{Stream as StoredStream, StreamId};
 use super::repeat::result_gone;
 use super::{Failure, Session, error_of};
 use crate::context::Context;
+use crate::engine::Refusal;
 use crate::follower::Follower;
+use crate::peer::Outbox;
 use crate::streams::{Tail, catch_up};
 
 impl Session {
     /// Streams output and progress until what is watched is over.
     pub(super) async fn watch(&mut self, mut watch: Watch) -> Result<Watch, Failure> {
-        loop {
-            tokio::select! {
-                biased;
-                message = self.peer.next() => match message {
-                    Some(Ok(ClientMessage::Cancel)) => watch.cancel().await,
-                    Some(Ok(
-                        ClientMessage::Hello(_)
-                        | ClientMessage::Request(_)
-                        | ClientMessage::Input(_)
-                        | ClientMessage::Resize(_),
-                    )) => {}
-                    Some(Err(error)) => return Err(Failure::Gone(error.into())),
-                    None => return Err(Failure::Gone(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into())),
-                },
-                () = watch.stdout.grown() => self.send_output(Stream::Stdout, &mut watch.stdout).await?,
-                () = watch.stderr.grown() => self.send_output(Stream::Stderr, &mut watch.stderr).await?,
-                envelope = watch.follower.next() => {
-                    let envelope = envelope.map_err(|error| ApiError::new(ErrorCode::LogCorrupt, error))?;
-                    let Some(envelope) = envelope else { return Err(error_of(crate::engine::Refusal::Stopping).into()) };
-                    if let Some(progress) = watch.see(&envelope) {
-                        self.peer.progress(progress).await?;
-                    }
-                    if watch.is_over() {
-                        self.drain(&mut watch).await?;
-                        return Ok(watch);
+        let wish = watch.cancellation();
+        let context = Arc::clone(&self.context);
+        let (outbox, inbox) = self.peer.split();
+        {
+            let mut output = pin!(watch.send(outbox));
+            loop {
+                tokio::select! {
+                    biased;
+                    message = inbox.next() => match message {
+                        Some(Ok(ClientMessage::Cancel)) => context.record_quietly(wish.clone()).await,
+                        Some(Ok(
+                            ClientMessage::Hello(_)
+                            | ClientMessage::Request(_)
+                            | ClientMessage::Input(_)
+                            | ClientMessage::Resize(_),
+                        )) => {}
+                        Some(Err(error)) => return Err(Failure::Gone(error.into())),
+                        None => {
+                            let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+                            return Err(Failure::Gone(reset.into()));
+                        }
+                    },
+                    sent = &mut output => {
+                        sent?;
+                        break;
                     }
                 }
             }
         }
-    }
-
-    /// Sends what is left of the output, once the exec has ended.
-    async fn drain(&mut self, watch: &mut Watch) -> Result<(), Failure> {
-        while watch.stdout.has_more() {
-            self.send_output(Stream::Stdout, &mut watch.stdout).await?;
-        }
-        while watch.stderr.has_more() {
-            self.send_output(Stream::Stderr, &mut watch.stderr).await?;
-        }
-        Ok(())
-    }
-
-    async fn send_output(&mut self, stream: Stream, tail: &mut Tail) -> Result<(), Failure> {
-        let bytes = tail.read().map_err(|error| ApiError::new(ErrorCode::StorageFailed, error))?;
-        Ok(self.peer.output(stream, bytes).await?)
+        Ok(watch)
     }
 }
 
@@ -77,7 +67,6 @@ pub(super) enum Scope {
 
 /// What a session knows of the exec that it watches.
 pub(super) struct Watch {
-    context: Arc<Context>,
     scope: Scope,
     pub(super) workspace: WorkspaceId,
     pub(super) exec: ExecNumber,
@@ -111,12 +100,11 @@ impl Watch {
         let tail = |stream, read| {
             let stream = StreamId::Exec(exec, stream);
             let live = context.streams.of(workspace, stream);
-            catch_up(&context.outputs, workspace, stream, &live);
-            Tail::new(live, read)
+            catch_up(context, workspace, stream, &live);
+            Tail::of_client(live, read)
         };
         let Resume { stdout_offset, stderr_offset } = resume.unwrap_or_default();
         Self {
-            context: Arc::clone(context),
             scope,
             workspace,
             exec,
@@ -140,6 +128,31 @@ impl Watch {
         if let Some(guest) = &workspace.guest {
             self.execution_mode = guest.backend.execution_mode();
         }
+    }
+
+    /// Sends output and progress until all is over.
+    async fn send(&mut self, outbox: &mut Outbox) -> Result<(), Failure> {
+        while !self.is_over() {
+            tokio::select! {
+                biased;
+                () = self.stdout.grown() => send_next(outbox, Stream::Stdout, &mut self.stdout).await?,
+                () = self.stderr.grown() => send_next(outbox, Stream::Stderr, &mut self.stderr).await?,
+                envelope = self.follower.next() => {
+                    let envelope = envelope.map_err(|error| ApiError::new(ErrorCode::LogCorrupt, error))?;
+                    let envelope = envelope.ok_or_else(|| error_of(Refusal::Stopping))?;
+                    if let Some(progress) = self.see(&envelope) {
+                        outbox.progress(progress).await?;
+                    }
+                }
+            }
+        }
+        while self.stdout.has_more() {
+            send_next(outbox, Stream::Stdout, &mut self.stdout).await?;
+        }
+        while self.stderr.has_more() {
+            send_next(outbox, Stream::Stderr, &mut self.stderr).await?;
+        }
+        Ok(())
     }
 
     /// Takes note of an event and returns what to tell the client.
@@ -182,14 +195,13 @@ impl Watch {
         }
     }
 
-    /// The client does not want to wait any longer.
-    async fn cancel(&self) {
+    /// Returns what it means when the client does not want to wait any longer.
+    const fn cancellation(&self) -> Command {
         let workspace = self.workspace;
-        let wish = match self.scope {
+        match self.scope {
             Scope::Vm => Command::DeleteWorkspace { workspace, reason: DeleteReason::ClientGone },
             Scope::Exec => Command::CancelExec { workspace, exec: self.exec },
-        };
-        self.context.record_quietly(wish).await;
+        }
     }
 
     /// Takes out how the command exited, or says why it did not.
@@ -225,4 +237,11 @@ impl Watch {
             }
         }
     }
+}
+
+async fn send_next(outbox: &mut Outbox, stream: Stream, tail: &mut Tail) -> Result<(), Failure> {
+    let piece = tail.read().map_err(|error| ApiError::new(ErrorCode::StorageFailed, error))?;
+    outbox.piece(stream, piece).await?;
+    tail.sent();
+    Ok(())
 }

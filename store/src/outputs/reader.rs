@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
-use pyro_core::Timestamp;
+use pyro_core::{Gaps, Timestamp};
 
 use super::error::OutputError;
 use super::stream::times_path;
@@ -96,18 +97,43 @@ impl OutputReader {
         }
     }
 
-    /// Reads everything and returns its length and the hash so far.
-    pub(super) fn hash(&self) -> Result<(u64, blake3::Hasher), OutputError> {
+    /// Returns how many bytes had arrived at a time, by what the clock said; all of those that came within a few
+    /// milliseconds of each other count as one. `len_bytes` is how many there are now.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError::Io`].
+    pub fn len_at(&self, time: Timestamp, len_bytes: u64) -> Result<u64, OutputError> {
+        let later = self.times()?.into_iter().find(|entry| entry.at > time);
+        Ok(later.map_or(len_bytes, |entry| entry.offset.min(len_bytes)))
+    }
+
+    /// Returns the BLAKE3 digest of the bytes of a part that lie outside of the gaps, as far as they are there.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError::Io`].
+    pub fn digest(&self, part: Range<u64>, gaps: &Gaps) -> Result<[u8; 32], OutputError> {
         let mut hasher = blake3::Hasher::new();
+        for kept in gaps.kept_in(part) {
+            self.hash(kept, &mut hasher)?;
+        }
+        Ok(*hasher.finalize().as_bytes())
+    }
+
+    /// Shows a part to a hasher, as far as it is there.
+    pub(super) fn hash(&self, part: Range<u64>, hasher: &mut blake3::Hasher) -> Result<(), OutputError> {
         let mut buffer = vec![0; CHUNK_LEN];
-        let mut offset = 0;
-        loop {
-            let count = self.read_at(&mut buffer, offset)?;
+        let mut offset = part.start;
+        while offset < part.end {
+            let len = usize::try_from(part.end - offset).unwrap_or(CHUNK_LEN).min(CHUNK_LEN);
+            let count = self.read_at(&mut buffer[..len], offset)?;
             if count == 0 {
-                return Ok((offset, hasher));
+                break;
             }
             hasher.update(&buffer[..count]);
             offset += u64::try_from(count).expect("a buffer is shorter than 2^64");
         }
+        Ok(())
     }
 }

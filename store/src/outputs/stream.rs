@@ -1,60 +1,14 @@
 //! The directory of output files and the names in it.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pyro_core::{ExecNumber, ShellId, StreamSummary, WorkspaceId};
+use pyro_core::{Gaps, StreamId, StreamSummary, WorkspaceId};
 
 use super::error::OutputError;
 use super::reader::OutputReader;
 use super::writer::OutputWriter;
 use crate::files;
-
-/// One of the two output streams of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-impl Stream {
-    /// Returns the name, as it stands in file names.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-}
-
-impl fmt::Display for Stream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// An output stream of a workspace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum StreamId {
-    /// What a command wrote to one of its two streams.
-    Exec(ExecNumber, Stream),
-    /// What the terminal of a shell showed.
-    Shell(ShellId),
-}
-
-impl fmt::Display for StreamId {
-    /// Writes the name, as it stands in file names.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exec(exec, stream) => write!(f, "{exec}.{stream}"),
-            Self::Shell(shell) => write!(f, "shell-{shell}"),
-        }
-    }
-}
 
 /// The directory with the output of all commands and shells. Clones name the same directory.
 #[derive(Clone, Debug)]
@@ -83,13 +37,19 @@ impl Outputs {
         OutputWriter::create(self.prepare(workspace, stream)?)
     }
 
-    /// Goes on with a stream behind the bytes that are there, or begins it. Reads them once, for their digest.
+    /// Goes on with a stream behind the bytes that are there, or begins it. Reads them once, for their digest, unless some
+    /// of them are dropped.
     ///
     /// # Errors
     ///
     /// [`OutputError`] when the files cannot be opened or read.
-    pub fn resume(&self, workspace: WorkspaceId, stream: StreamId) -> Result<OutputWriter, OutputError> {
-        OutputWriter::resume(self.prepare(workspace, stream)?)
+    pub fn resume(
+        &self,
+        workspace: WorkspaceId,
+        stream: StreamId,
+        gaps: &Gaps,
+    ) -> Result<OutputWriter, OutputError> {
+        OutputWriter::resume(self.prepare(workspace, stream)?, gaps)
     }
 
     /// Opens a stream for reading. One that has no file reads as empty.
@@ -101,8 +61,8 @@ impl Outputs {
         OutputReader::open(self.path(workspace, stream))
     }
 
-    /// Returns length and digest of what was stored of a stream, for an exec or a shell that was lost. `None` when not a byte
-    /// was.
+    /// Returns the length of what was stored of a stream, and the digest of what of it lies outside of the gaps, for an exec
+    /// or a shell that was lost. `None` when not a byte was.
     ///
     /// # Errors
     ///
@@ -111,9 +71,11 @@ impl Outputs {
         &self,
         workspace: WorkspaceId,
         stream: StreamId,
+        gaps: &Gaps,
     ) -> Result<Option<StreamSummary>, OutputError> {
-        let (len_bytes, hasher) = self.read(workspace, stream)?.hash()?;
-        let digest = *hasher.finalize().as_bytes();
+        let reader = self.read(workspace, stream)?;
+        let len_bytes = reader.len_bytes()?;
+        let digest = reader.digest(0..len_bytes, gaps)?;
         Ok((len_bytes > 0).then_some(StreamSummary { len_bytes, digest }))
     }
 
@@ -136,7 +98,11 @@ impl Outputs {
         self.workspace_dir(workspace).join(stream.to_string())
     }
 
-    fn workspace_dir(&self, workspace: WorkspaceId) -> PathBuf {
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn workspace_dir(&self, workspace: WorkspaceId) -> PathBuf {
         self.dir.join(workspace.to_string())
     }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use pyro_core::{StreamSummary, Timestamp};
+use pyro_core::{Gaps, StreamSummary, Timestamp};
 
 use super::error::OutputError;
 use super::reader::{ENTRY_LEN, OutputReader, TimeEntry};
@@ -16,6 +16,10 @@ use crate::files;
 /// the output.
 const ENTRY_DISTANCE_US: u64 = 10_000;
 
+/// After so many entries the least distance doubles, and again after as many: the file of a stream that is written for a
+/// year has 16 MiB.
+const ENTRIES_PER_DISTANCE: u64 = 65_536;
+
 /// A stream that is written. There is one writer per stream.
 #[derive(Debug)]
 pub struct OutputWriter {
@@ -24,7 +28,8 @@ pub struct OutputWriter {
     len: u64,
     /// Bytes up to here survive a power cut.
     durable_len: u64,
-    hasher: blake3::Hasher,
+    /// Of all bytes; `None` when some of them are dropped, and the digest is that of the others in the end.
+    hasher: Option<blake3::Hasher>,
     times: Option<Times>,
     /// The directory entries are durable.
     entered: bool,
@@ -42,15 +47,20 @@ struct Times {
 impl OutputWriter {
     pub(super) fn create(path: PathBuf) -> Result<Self, OutputError> {
         match files::private().write(true).create_new(true).open(&path) {
-            Ok(file) => Ok(Self::new(path, file, 0, blake3::Hasher::new())),
+            Ok(file) => Ok(Self::new(path, file, 0, Some(blake3::Hasher::new()))),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(OutputError::Exists { path }),
             Err(source) => Err(OutputError::io(&path, source)),
         }
     }
 
-    pub(super) fn resume(path: PathBuf) -> Result<Self, OutputError> {
+    pub(super) fn resume(path: PathBuf, gaps: &Gaps) -> Result<Self, OutputError> {
         let file = open(files::private().write(true).create(true).truncate(false), &path)?;
-        let (len, hasher) = OutputReader::open(path.clone())?.hash()?;
+        let reader = OutputReader::open(path.clone())?;
+        let len = reader.len_bytes()?;
+        let mut hasher = gaps.is_empty().then(blake3::Hasher::new);
+        if let Some(hasher) = &mut hasher {
+            reader.hash(0..len, hasher)?;
+        }
         let mut writer = Self::new(path, file, len, hasher);
         if len > 0 {
             writer.times = Some(Times::resume(&times_path(&writer.path), len)?);
@@ -58,7 +68,7 @@ impl OutputWriter {
         Ok(writer)
     }
 
-    fn new(path: PathBuf, file: File, len: u64, hasher: blake3::Hasher) -> Self {
+    fn new(path: PathBuf, file: File, len: u64, hasher: Option<blake3::Hasher>) -> Self {
         Self { path, file, len, durable_len: 0, hasher, times: None, entered: false, poisoned: false }
     }
 
@@ -98,7 +108,9 @@ impl OutputWriter {
             self.poisoned = self.file.set_len(self.len).is_err();
             return Err(OutputError::io(&self.path, source));
         }
-        self.hasher.update(new);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(new);
+        }
         let first = self.len;
         self.len += u64::try_from(new.len()).expect("a slice is shorter than 2^64");
         self.note_time(TimeEntry { offset: first, at })?;
@@ -124,14 +136,19 @@ impl OutputWriter {
         Ok(self.durable_len)
     }
 
-    /// Makes all bytes durable and returns length and digest of the stream.
+    /// Makes all bytes durable and returns length and digest of the stream: of all its bytes, or of those outside of the
+    /// gaps when there are any.
     ///
     /// # Errors
     ///
-    /// As [`Self::sync`].
-    pub fn finish(mut self) -> Result<StreamSummary, OutputError> {
+    /// As [`Self::sync`]; [`OutputError::Io`] when bytes that are kept cannot be read.
+    pub fn finish(mut self, gaps: &Gaps) -> Result<StreamSummary, OutputError> {
         let len_bytes = self.sync()?;
-        Ok(StreamSummary { len_bytes, digest: *self.hasher.finalize().as_bytes() })
+        let digest = match self.hasher.take().filter(|_| gaps.is_empty()) {
+            Some(hasher) => *hasher.finalize().as_bytes(),
+            None => OutputReader::open(self.path)?.digest(0..len_bytes, gaps)?,
+        };
+        Ok(StreamSummary { len_bytes, digest })
     }
 
     fn sync_files(&mut self) -> io::Result<()> {
@@ -188,9 +205,15 @@ impl Times {
         Ok(Self { file, len, last })
     }
 
+    const fn distance_us(&self) -> u64 {
+        let doublings = self.len / ENTRY_LEN as u64 / ENTRIES_PER_DISTANCE;
+        // A distance of 10,000 years is reached with 17 doublings less.
+        ENTRY_DISTANCE_US << if doublings < 48 { doublings } else { 48 }
+    }
+
     fn note(&mut self, path: &Path, entry: TimeEntry) -> Result<(), OutputError> {
         // A clock that went back gets an entry too: times are what the clock said.
-        if self.last.is_some_and(|last| last.0 <= entry.at.0 && entry.at.0 - last.0 < ENTRY_DISTANCE_US) {
+        if self.last.is_some_and(|last| last.0 <= entry.at.0 && entry.at.0 - last.0 < self.distance_us()) {
             return Ok(());
         }
         // A torn entry is overwritten by the next one.

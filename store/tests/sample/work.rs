@@ -1,16 +1,17 @@
 //! Samples of the events of shells, syncs and clocks.
 
 use pyro_core::{
-    ClockObserved, Event, Evidence, ExecNumber, ExitStatus, Operation, OperationResolved, RequestMet,
-    ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellId, ShellInput, ShellLost, ShellRequested,
-    ShellResized, ShellSignal, ShellSignaled, ShellStarted, SyncCancelRequested, SyncChanges, SyncFailed,
-    SyncFinished, SyncLost, SyncNumber, SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize,
-    WorkspaceId,
+    ClockObserved, DropPolicy, Event, Evidence, ExecNumber, ExitStatus, Operation, OperationResolved,
+    OutputDropped, RequestMet, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellId, ShellInput,
+    ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted, Stream, StreamId,
+    SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncNumber, SyncPurpose,
+    SyncRequested, SyncSource, SyncSourceKind, TerminalSize, WorkspaceId,
 };
 
 use super::{summary, text, workspace};
 
 const SHELL: ShellId = ShellId::from_bytes([0xa, 0xb, 0xc, 0xd, 0xe, 0xf]);
+const EXEC: ExecNumber = ExecNumber(1);
 const SYNC: SyncNumber = SyncNumber(300);
 
 /// Returns samples of the kind after that of the event; none after the last.
@@ -73,6 +74,7 @@ pub(super) fn following_kind(event: &Event) -> Vec<Event> {
         Event::OperationResolved(_) => [None, Some(workspace)]
             .map(|workspace| Event::RequestMet(RequestMet { workspace, wish: text() }))
             .to_vec(),
+        Event::RequestMet(_) => output_dropped(workspace),
         _ => Vec::new(),
     }
 }
@@ -92,6 +94,23 @@ fn resolved(workspace: WorkspaceId) -> Vec<Event> {
         Event::OperationResolved(OperationResolved { workspace, operation, evidence })
     })
     .to_vec()
+}
+
+fn output_dropped(workspace: WorkspaceId) -> Vec<Event> {
+    let stdout = (StreamId::Exec(EXEC, Stream::Stdout), DropPolicy::Stream { bytes_max: 1 << 27 });
+    let stderr = (StreamId::Exec(EXEC, Stream::Stderr), DropPolicy::Workspace { bytes_max: 0 });
+    let terminal = (StreamId::Shell(SHELL), DropPolicy::Workspace { bytes_max: 1 << 30 });
+    [stdout, stderr, terminal]
+        .map(|(stream, policy)| OutputDropped {
+            workspace,
+            stream,
+            from: 1 << 20,
+            to: 1 << 33,
+            digest: [0xd1; 32],
+            policy,
+        })
+        .map(Event::OutputDropped)
+        .to_vec()
 }
 
 fn sync_requested(workspace: WorkspaceId) -> Vec<Event> {

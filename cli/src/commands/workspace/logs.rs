@@ -8,6 +8,7 @@ use pyro_api::{
 };
 
 use crate::exit::{Failure, Format};
+use crate::follow::gap_line;
 use crate::json;
 use crate::sanitize;
 use crate::session::Session;
@@ -40,6 +41,14 @@ fn as_json(request: WorkspaceLogsRequest) -> Result<(), Failure> {
                 match stream {
                     Stream::Stdout => stdout.push(&bytes),
                     Stream::Stderr => stderr.push(&bytes),
+                }
+            }
+        }
+        Incoming::Progress(Progress::Gap { stream, from, to }) => {
+            if let Some((_, stdout, stderr)) = &mut open {
+                match stream {
+                    Stream::Stdout => stdout.skip(to.saturating_sub(from)),
+                    Stream::Stderr => stderr.skip(to.saturating_sub(from)),
                 }
             }
         }
@@ -81,6 +90,10 @@ impl HistoryView {
             Incoming::Progress(Progress::Record(record)) => {
                 self.end_output()?;
                 self.stdout.own(&record_text(&record))
+            }
+            Incoming::Progress(Progress::Gap { stream, from, to }) => {
+                self.end_stdout()?;
+                self.stderr.own(&gap_line(stream, to.saturating_sub(from)))
             }
             Incoming::Output(Stream::Stdout, bytes) => {
                 self.stdout_open = bytes.last().is_some_and(|last| *last != b'\n');

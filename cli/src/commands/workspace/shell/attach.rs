@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use nix::sys::signal::Signal;
 use pyro_api::{
     ApiError, Attachment, ErrorCode, Keyboard, ShellAttachRequest, ShellEvent, ShellFollowEnd,
-    ShellOpenRequest, WindowSize, new_request_id,
+    ShellOpenRequest, Stream, WindowSize, new_request_id,
 };
 
 use super::line::shell_line;
 use crate::arguments::ShellAttachArgs;
 use crate::detach_keys::{DetachKeys, DetachScanner};
 use crate::exit::Failure;
+use crate::follow::gap_line;
 use crate::interrupts::Interrupts;
 use crate::raw_mode::RawMode;
 use crate::screen_debts::ScreenDebts;
@@ -75,6 +76,7 @@ fn show(
                 read_keys(keyboard, scanner)?;
             }
             ShellEvent::Output(bytes) => screen.show(&bytes)?,
+            ShellEvent::Gap(len_bytes) => screen.tell(&gap_line(Stream::Stdout, len_bytes))?,
             ShellEvent::Ended(end) => {
                 screen.leave()?;
                 drop(raw);
@@ -160,6 +162,12 @@ impl Screen {
             self.debts.push(bytes);
         }
         self.stdout.guest(bytes)
+    }
+
+    /// Writes a line of our own below what the guest shows. A terminal in raw mode needs to be told to begin at the left.
+    fn tell(&mut self, line: &str) -> io::Result<()> {
+        let begin = if self.stdout.has_open_line() { "\r\n" } else { "" };
+        Sink::stderr()?.own(&format!("{begin}{}\r\n", line.trim_end()))
     }
 
     /// Gives the terminal back as it was found, with the cursor at the beginning of a line.

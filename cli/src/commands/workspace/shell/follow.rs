@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
-use pyro_api::{Attachment, Keyboard, ShellEvent, ShellFollowRequest};
+use pyro_api::{Attachment, Keyboard, ShellEvent, ShellFollowRequest, Stream};
 
 use super::line::{Reading, read_line};
 use crate::exit::{Failure, signal_code};
+use crate::follow::gap_line;
 use crate::interrupts::Interrupts;
 use crate::session::Session;
 use crate::sink::Sink;
@@ -23,6 +24,9 @@ pub(super) fn execute(request: ShellFollowRequest, raw: bool) -> Result<ExitCode
         match followed.next_event()? {
             ShellEvent::Joined { cursor } => begin = Some(cursor),
             ShellEvent::Output(bytes) => stdout.guest(&bytes)?,
+            ShellEvent::Gap(len_bytes) => {
+                stderr.own_below(&mut stdout, &gap_line(Stream::Stdout, len_bytes))?;
+            }
             ShellEvent::Ended(end) => break end,
         }
     };

@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
-use pyro_api::{ShellFollowRequest, ShellReadRequest, ShellReadResult};
+use pyro_api::{ShellFollowRequest, ShellReadRequest, ShellReadResult, Stream};
 
 use super::follow;
 use super::line::{Reading, read_line};
 use crate::arguments::ShellReadArgs;
 use crate::exit::{Failure, Format};
+use crate::follow::gap_line;
 use crate::json;
 use crate::session::Session;
 use crate::sink::Sink;
@@ -24,11 +25,14 @@ pub(super) fn execute(args: ShellReadArgs) -> Result<ExitCode, Failure> {
     match Format::from_flag(format.json) {
         Format::Json => Sink::stdout()?.own(&json::document(&result))?,
         Format::Text => {
-            let ShellReadResult { shell, cursor, next_cursor, output, truncated, .. } = result;
+            let ShellReadResult { shell, cursor, next_cursor, output, truncated, dropped_bytes, .. } = result;
             let reading = Reading { cursor, next_cursor, truncated, condition };
             let (mut stdout, mut stderr) = (Sink::stdout()?, Sink::stderr()?);
             if raw {
                 stdout.raw();
+            }
+            if dropped_bytes > 0 {
+                stderr.own(&gap_line(Stream::Stdout, dropped_bytes))?;
             }
             stdout.guest(output.as_bytes())?;
             stderr.own_below(&mut stdout, &read_line(&shell, &reading))?;
