@@ -128,6 +128,19 @@ fn lines_and_exit_codes_are_the_contracts() {
     assert!(text.ends_with("Command count: 3\nLast command: sleep 60 (exit_code=124)\n"), "{text}");
 }
 
+/// Catches a stop that is answered while the guest is still there, because another stop came first.
+#[test]
+fn second_stop_ends_with_the_first() {
+    let (pyro, id) = Pyro::with_sandbox();
+    let (running, _stdout) =
+        start(&pyro, &id, "trap 'sleep 1; exit' TERM; echo ready; while :; do sleep 0.1; done");
+    let first = pyro.spawn(&["workspace", "stop", &id, "--json"]);
+    let _under_way = pyro.wait_for("workspace_stopping");
+    assert_eq!(pyro.run(&["workspace", "stop", &id, "--json"]).json()["state"], "stopped");
+    assert_eq!(finish(first).json()["state"], "stopped");
+    let _lost = finish_without_stdout(running);
+}
+
 #[test]
 fn files_and_numbers_go_on_after_a_stop() {
     let (pyro, id) = Pyro::with_sandbox();

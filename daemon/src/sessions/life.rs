@@ -73,7 +73,12 @@ impl Session {
         let is_met = |event: &Event| is_met(event, "stop_workspace");
         let first = same(&outcome, |event| matches!(event, Event::WorkspaceStopping(_)) || is_met(event))?;
         if outcome.envelopes().iter().any(|envelope| is_met(&envelope.event)) {
-            return Ok(Moment::of(&outcome, first));
+            // It was stopped, or somebody else's stop was under way: this one ends with that.
+            let then = self.state_at(LogPoint::Seq(first)).await?;
+            let phase = then.workspace(workspace).map(|workspace| &workspace.phase);
+            if phase != Some(&Phase::Stopping) {
+                return Ok(Moment::of(&outcome, first));
+            }
         }
         let ((), stopped) = until_at(&self.context.engine, workspace, first, |event| match event {
             Event::WorkspaceStopped(_) => Some(Ok(())),
