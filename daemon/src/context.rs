@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::engine::{Engine, Origin, Outcome, Refusal};
+use crate::openings::Openings;
 use crate::programs::Programs;
 use crate::retention::Retention;
 use crate::streams::Streams;
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) streams: Streams,
     pub(crate) syncs: LiveSyncs,
     pub(crate) tethers: Tethers,
+    pub(crate) openings: Openings,
     pub(crate) programs: Programs,
     pub(crate) tools: Tools,
     /// The host was booted since the earlier daemon started: none of its guests can be alive.

@@ -21,6 +21,7 @@ mod expiry;
 mod fate;
 mod follower;
 mod holds;
+mod openings;
 mod past;
 mod peer;
 mod plain;

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::context::Context;
 use crate::engine::{Engine, Refusal};
+use crate::openings::Openings;
 use crate::programs::Programs;
 use crate::retention::{self, Retention};
 use crate::streams::Streams;
@@ -114,6 +115,7 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
         streams: Streams::default(),
         syncs: LiveSyncs::default(),
         tethers: Tethers::default(),
+        openings: Openings::default(),
         programs: Programs::find()?,
         tools: Tools::of_host(),
         host_rebooted,

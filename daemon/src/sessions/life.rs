@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pyro_api::{ApiError, ErrorCode};
+use pyro_api::{ApiError, ErrorCode, LogPoint};
 use pyro_core::{
     Command, DeleteReason, Event, ExecutionMode, Phase, RequestId, Seq, State, StopReason, Stopped,
     Workspace, WorkspaceId, WorkspaceKind,

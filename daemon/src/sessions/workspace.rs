@@ -22,6 +22,7 @@ use super::watch::{Scope, Watch};
 use super::{Failure, Session};
 use crate::clock;
 use crate::engine::Outcome;
+use crate::openings::{Abandoned, Claim};
 
 const KIND: WorkspaceKind = WorkspaceKind::Workspace;
 
@@ -63,17 +64,25 @@ impl Session {
         let seeded = outcome.envelopes().iter().any(|envelope| {
             matches!(&envelope.event, Event::SyncRequested(event) if event.purpose == SyncPurpose::Seed)
         });
-        // The one who repeats a request has not created anything, and takes nothing along.
-        let own = matches!(outcome, Outcome::Done(_));
-        let complete = self.opened(Opening { workspace, first, own, seeded, totals }).await?;
+        let claim = match outcome {
+            Outcome::Done(_) => Claim::Creates,
+            Outcome::Repeated(_) => Claim::Repeats,
+        };
+        let complete = self.opened(Opening { workspace, first, claim, seeded, totals }).await?;
         self.workspace_object(workspace, Moment::of(&outcome, complete)).await
     }
 
-    /// Waits for the first boot and the seed, and returns when both were there. A client that goes meanwhile never learns the id: its workspace goes as
-    /// well.
+    /// Waits for the first boot and the seed, and returns when both were there. A client that goes meanwhile never learns
+    /// the id: its workspace goes as well, unless it has come back for the answer.
     async fn opened(&mut self, opening: Opening) -> Result<Seq, Failure> {
-        let Opening { workspace, first, own, seeded, totals } = opening;
+        let Opening { workspace, first, claim, seeded, totals } = opening;
         let context = Arc::clone(&self.context);
+        let wait = context.openings.join(workspace, claim);
+        let Some(wait) = wait.filter(|_| claim == Claim::Creates || !self.is_abandoned(workspace, first))
+        else {
+            self.until_deleted(workspace, first).await?;
+            return Err(gone(workspace, KIND).into());
+        };
         let opened = until_at(&context.engine, workspace, first, |event| opening_end(event, seeded));
         let mut opened = Box::pin(opened);
         let live = context.syncs.of(workspace, SEED);
@@ -82,14 +91,7 @@ impl Session {
             tokio::select! {
                 biased;
                 opened = &mut opened => break opened?,
-                leave = self.leave(), if own => {
-                    self.abandon(workspace).await;
-                    if let Leave::Gone(error) = leave {
-                        return Err(Failure::Gone(error));
-                    }
-                    self.until_deleted(workspace, first).await?;
-                    return Err(ApiError::new(ErrorCode::Canceled, "canceled; the workspace is deleted").into());
-                }
+                leave = self.leave() => return Err(self.left(wait.leave(), leave, workspace, first).await),
                 _ = reports.tick(), if seeded => {
                     let sent = *live.borrow();
                     if sent.entries > 0 {
@@ -108,9 +110,41 @@ impl Session {
         }
     }
 
-    async fn abandon(&self, workspace: WorkspaceId) {
-        let wish = Command::DeleteWorkspace { workspace, reason: DeleteReason::ClientGone };
-        self.context.record_quietly(wish).await;
+    /// Gives up a workspace that nobody waits for any more, and returns what its last client is told.
+    async fn left(
+        &self,
+        abandoned: Option<Abandoned<'_>>,
+        leave: Leave,
+        workspace: WorkspaceId,
+        first: Seq,
+    ) -> Failure {
+        let is_given_up = abandoned.is_some();
+        if is_given_up {
+            let wish = Command::DeleteWorkspace { workspace, reason: DeleteReason::ClientGone };
+            self.context.record_quietly(wish).await;
+        }
+        drop(abandoned);
+        match leave {
+            Leave::Gone(error) => Failure::Gone(error),
+            Leave::Canceled if is_given_up => match self.until_deleted(workspace, first).await {
+                Ok(_) => ApiError::new(ErrorCode::Canceled, "canceled; the workspace is deleted").into(),
+                Err(failure) => failure,
+            },
+            Leave::Canceled => {
+                let message = "canceled; the workspace stays, for the request was sent twice";
+                ApiError::new(ErrorCode::Canceled, message).into()
+            }
+        }
+    }
+
+    /// Tells whether a workspace was given up because its client was gone.
+    fn is_abandoned(&self, workspace: WorkspaceId, first: Seq) -> bool {
+        let reader = self.context.engine.reader();
+        tokio::task::block_in_place(|| {
+            reader.read_workspace(workspace, first).flatten().any(|envelope| {
+                matches!(&envelope.event, Event::WorkspaceDeleting(event) if event.reason == DeleteReason::ClientGone)
+            })
+        })
     }
 
     pub(super) async fn workspace_list(
@@ -241,8 +275,7 @@ impl Session {
 struct Opening {
     workspace: WorkspaceId,
     first: Seq,
-    /// Whether it was created by this request and not by an earlier try of it.
-    own: bool,
+    claim: Claim,
     seeded: bool,
     /// What its seed holds; `None` without one, or when an earlier try found it out.
     totals: Option<Totals>,
