@@ -8,8 +8,8 @@ use pyro_api::{
     ShellSignalRequest, ShellSignalResult, ShellWriteRequest, ShellWriteResult,
 };
 use pyro_core::{
-    Command, Event, Rejection, RequestId, Seq, ShellEnd, ShellId, ShellPhase, ShellSignal, TerminalSize,
-    WORKSPACE_PATH, WorkspaceId, WorkspaceKind,
+    Command, Event, Phase, Rejection, RequestId, Seq, ShellEnd, ShellId, ShellPhase, ShellSignal,
+    TerminalSize, WORKSPACE_PATH, WorkspaceId, WorkspaceKind,
 };
 use pyro_store::outputs::StreamId;
 use tokio::time::{Instant, sleep, timeout};
@@ -113,7 +113,21 @@ impl Session {
         // In this order: the output of a shell that has ended is complete.
         let told = self.shell_object(workspace, shell)?;
         let end = if told.ended_at.is_some() { End::Final } else { End::Open };
-        Ok(excerpt(&request, told, &live, live.len(), end)?)
+        let read = excerpt(&request, told, &live, live.len(), end);
+        self.check_kept(workspace)?;
+        Ok(read?)
+    }
+
+    /// Refuses what was read while the workspace was being deleted: its output may have been gone already.
+    fn check_kept(&self, workspace: WorkspaceId) -> Result<(), Failure> {
+        let state = self.context.engine.state();
+        let phase = state.workspace(workspace).map(|workspace| &workspace.phase);
+        match phase {
+            None | Some(Phase::Deleting { .. }) => Err(gone(workspace, WorkspaceKind::Workspace).into()),
+            Some(Phase::Created | Phase::Starting | Phase::Started | Phase::Stopping | Phase::Stopped(_)) => {
+                Ok(())
+            }
+        }
     }
 
     /// Waits until a shell has printed nothing for a while, has ended, or the client does not want to wait any longer.
