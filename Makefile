@@ -13,6 +13,7 @@ export PYRO_ENVIRONMENT_CACHE_DIR := $(TARGET)/environments
 # Tests that start guests of their own take these.
 export PYRO_TEST_ENVIRONMENTS := $(PYRO_ENVIRONMENT_CACHE_DIR)
 export PYRO_TEST_AGENT := $(DIST)/libexec/pyro/pyro-guest-agent
+export PYRO_POWERCUT_WRITER := $(TARGET)/$(HOST)/agent/examples/powercut-writer
 export PATH := $(PATH):/usr/sbin:/sbin:$(PYRO_TOOLS)/bin
 PYRO := $(DIST)/bin/pyro
 NEXTEST := $(shell command -v cargo-nextest >/dev/null && echo 'nextest run' || echo 'test')
@@ -42,8 +43,12 @@ demo: environment ## run a command in a real guest
 	@PYRO_HOME=$(TARGET)/demo $(PYRO) run debian:12 -- git --version; \
 	status=$$?; PYRO_HOME=$(TARGET)/demo $(PYRO) daemon stop >/dev/null; exit $$status
 
+.PHONY: writer
+writer: bootstrap
+	$(STATIC) cargo build --locked --profile agent --target $(HOST) -p pyro-store --example powercut-writer
+
 .PHONY: test
-test: environment ## run all tests, some of them in a real guest
+test: environment writer ## run all tests, some of them in a real guest
 	@PYRO_HOME=$(TARGET)/demo $(PYRO) daemon stop >/dev/null
 	cargo $(NEXTEST) --locked --workspace
 	cargo test --locked --workspace --doc --quiet
@@ -62,6 +67,14 @@ lint: ## formatting, clippy, dependencies
 bench: environment ## measure what docs/performance.md reports
 	cargo bench --locked -p pyro-store
 	cargo bench --locked -p pyro-tests
+
+.PHONY: torture
+torture: environment ## kill the daemon 500 times under clients that work, and check what it promised
+	cargo run --locked --release -p pyro-tests --bin torture
+
+.PHONY: powercut
+powercut: environment writer ## cut the power of a guest that writes a log, 30 times
+	cargo run --locked --release -p pyro-tests --bin powercut
 
 .PHONY: clean
 clean: ## remove everything that was built
