@@ -7,6 +7,7 @@ mod host_sandbox;
 mod layering;
 mod log;
 mod powercut;
+mod races;
 mod refusals;
 mod repeat;
 mod retention;

@@ -12,8 +12,8 @@ use crate::Pyro;
 
 /// Most violations that are shown in full.
 const SHOWN_MAX: usize = 20;
-/// Longest text of one that is shown, in bytes; the history that is kept has the rest.
-const SHOWN_LEN_MAX: usize = 1200;
+/// Most characters of one that are shown; the history that is kept has the rest.
+const SHOWN_CHARS_MAX: usize = 1_200;
 
 /// What came of a run; shown as a table.
 #[derive(Clone, Debug)]
@@ -84,9 +84,9 @@ impl fmt::Display for Report {
         writeln!(f, "| time for all | {} s |", self.took.as_secs())?;
         writeln!(f, "| violations | {} |", self.violations.len())?;
         for Violation { rule, what } in self.violations.iter().take(SHOWN_MAX) {
-            let (what, rest) = what.split_at(what.floor_char_boundary(SHOWN_LEN_MAX));
-            let more = if rest.is_empty() { "" } else { " ..." };
-            write!(f, "violation: {rule}\n{}", indented(&format!("{what}{more}")))?;
+            let shown: String = what.chars().take(SHOWN_CHARS_MAX).collect();
+            let more = if shown.len() < what.len() { " ..." } else { "" };
+            write!(f, "violation: {rule}\n{}", indented(&format!("{shown}{more}")))?;
         }
         if !self.violations.is_empty() {
             let Settings { kills, seed, guests, .. } = self.settings;
