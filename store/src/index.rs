@@ -113,12 +113,13 @@ impl Index {
             let index = Self::try_open(dir);
             let belongs = |index: &Self| {
                 let watermark = index.watermark().ok()?;
-                (hash_at(watermark.seq)? == watermark.hash).then_some(())
+                (hash_at(watermark.seq)? == watermark.hash).then_some(watermark)
             };
             if let Ok(index) = index
-                && belongs(&index).is_some()
+                && let Some(watermark) = belongs(&index)
             {
-                return Ok((index, false));
+                // sled takes some damaged files for empty ones.
+                return Ok((index, watermark == Head::EMPTY));
             }
         }
         remove(dir)?;

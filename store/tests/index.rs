@@ -105,6 +105,18 @@ fn an_index_of_another_boot_is_rebuilt() {
     assert_eq!(answers(&log), before);
 }
 
+/// Catches an overwritten index that sled takes for an empty one, and that is told to be whole.
+#[test]
+fn an_overwritten_index_is_rebuilt() {
+    let dir = sample::dir();
+    let before = fill(dir.path());
+    sample::await_index(dir.path());
+    fs::write(dir.path().join("index/db"), [0x5a; 4096]).unwrap();
+    let log = sample::open_small(dir.path());
+    assert!(log.recovered().index_rebuilt);
+    assert_eq!(answers(&log), before);
+}
+
 /// Catches an index that is thrown away without need: checkpoints would be worthless.
 #[test]
 fn a_closed_index_is_kept() {

@@ -25,7 +25,7 @@ pub(crate) fn dir() -> TempDir {
 
 /// Waits until the threads of an index that was closed before have let go of its files. Whoever opens the log sooner
 /// builds the index anew, which is right and not what these tests are about.
-fn await_index(dir: &Path) {
+pub(crate) fn await_index(dir: &Path) {
     if let Ok(file) = std::fs::File::open(dir.join("index/db")) {
         while file.try_lock().is_err() {
             std::thread::yield_now();

@@ -203,6 +203,10 @@ impl Cuts {
         let found = self.check(&log)?;
         fs::write(log.join("index/db"), [0x5a; 4096]).map_err(io("damage the index"))?;
         let found_without_index = self.check(&log)?;
+        if !found_without_index.contains("index_rebuilt=true") {
+            let said = format!("a damaged index was used: {found_without_index}");
+            return Err(CutError::Program { program: self.writer.display().to_string(), said });
+        }
         fs::remove_dir_all(&log).map_err(io("remove the log"))?;
         Ok((found, found_without_index))
     }
