@@ -53,7 +53,7 @@ pub fn verify_log(
     if report.damage.is_none() {
         problems.append(&mut reading.problems);
         let mut bad = check_outputs(home, &reading.streams, &mut done, progress)?;
-        if !bad.is_empty() && check.live.is_some() {
+        if !bad.is_empty() {
             let since = Since::read(home, report.head.seq)?;
             let before = bad.len();
             bad.retain(|bad| !since.deleted.contains(&bad.workspace));
