@@ -3,6 +3,8 @@
 //! `layout` is a second implementation of the formats, written from `docs/log-format.md` alone; `sample` has events.
 
 #[cfg(test)]
+mod bits;
+#[cfg(test)]
 mod checkpoint;
 #[cfg(test)]
 mod crash;
