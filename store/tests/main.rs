@@ -30,6 +30,8 @@ mod poison;
 mod repair;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod tampering;
 
 /// A file in `tests` that is not a module above would never run.
 #[test]
