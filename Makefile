@@ -63,6 +63,10 @@ lint: ## formatting, clippy, dependencies
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
 	else echo 'skipped: cargo-deny is not installed (cargo install cargo-deny)'; fi
 
+.PHONY: fuzz
+fuzz: ## run each fuzz target under libFuzzer for PYRO_FUZZ_SECONDS (60)
+	@scripts/fuzz
+
 .PHONY: bench
 bench: environment ## measure what docs/performance.md reports
 	cargo bench --locked -p pyro-store

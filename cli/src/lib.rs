@@ -26,3 +26,4 @@ mod window_changes;
 pub use arguments::Cli;
 pub use commands::log::{repair::LogRepair, verify::LogVerification};
 pub use commands::{Invocation, daemon::DaemonRun};
+pub use terminal_filter::TerminalFilter;

@@ -18,7 +18,7 @@ const PARAMETERS_LEN_MAX: usize = 64;
 
 /// Filters one stream.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct TerminalFilter {
+pub struct TerminalFilter {
     state: State,
     /// The beginning of a character whose rest has not come yet.
     partial: Vec<u8>,
@@ -44,7 +44,7 @@ enum State {
 
 impl TerminalFilter {
     /// Takes the next bytes and appends what may be shown.
-    pub(crate) fn push(&mut self, bytes: &[u8], shown: &mut Vec<u8>) {
+    pub fn push(&mut self, bytes: &[u8], shown: &mut Vec<u8>) {
         let mut pending = std::mem::take(&mut self.partial);
         pending.extend_from_slice(bytes);
         for chunk in pending.utf8_chunks() {
@@ -62,7 +62,7 @@ impl TerminalFilter {
     }
 
     /// Ends the stream: what is unfinished is dropped, and colours are switched off.
-    pub(crate) fn finish(&mut self, shown: &mut Vec<u8>) {
+    pub fn finish(&mut self, shown: &mut Vec<u8>) {
         if !std::mem::take(&mut self.partial).is_empty() {
             self.take(char::REPLACEMENT_CHARACTER, shown);
         }

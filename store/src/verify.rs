@@ -178,7 +178,8 @@ impl Survey {
             }
             Anchored::At(_) | Anchored::Unreadable => {}
         }
-        let in_last = self.place + 1 >= self.segments.len();
+        // A header is written before the segment has its name: what is wrong with it was no interrupted write.
+        let in_last = self.place + 1 >= self.segments.len() && self.valid_len >= FIRST_RECORD;
         if let (true, Some(Corruption::Record { segment, fault, .. })) = (in_last, &self.damage)
             && is_torn(*fault)
         {

@@ -68,27 +68,11 @@ fn open(dir: &Path) -> Result<EventLog, OpenError> {
     EventLog::open(dir, Options::default())
 }
 
-/// Runs a case for each number, on all processors, each with a directory of its own.
-fn in_parallel(cases: usize, run: impl Fn(usize, &Path) + Sync) {
-    let threads = 4;
-    let run = &run;
-    std::thread::scope(|scope| {
-        for thread in 0..threads {
-            scope.spawn(move || {
-                let dir = sample::dir();
-                for case in (thread..cases).step_by(threads) {
-                    run(case, dir.path());
-                }
-            });
-        }
-    });
-}
-
 /// Catches a flip that goes unnoticed or is blamed on another record. Every bit, against `verify`.
 #[test]
 fn verify_names_the_record_of_every_flipped_bit() {
     let image = Image::take();
-    in_parallel(image.segment.len() * 8, |bit, dir| {
+    sample::in_parallel(image.segment.len() * 8, |bit, dir| {
         let mut segment = image.segment.clone();
         segment[bit / 8] ^= 1 << (bit % 8);
         image.restore(dir, &segment, &image.anchor);
@@ -104,7 +88,7 @@ fn verify_names_the_record_of_every_flipped_bit() {
 #[test]
 fn open_refuses_every_flipped_byte_before_the_anchor() {
     let image = Image::take();
-    in_parallel(image.segment.len(), |place, dir| {
+    sample::in_parallel(image.segment.len(), |place, dir| {
         let mut segment = image.segment.clone();
         segment[place] ^= 1 << (place % 8);
         image.restore(dir, &segment, &image.anchor);
@@ -121,7 +105,7 @@ fn open_refuses_every_flipped_byte_before_the_anchor() {
 #[test]
 fn a_flip_after_the_anchor_leaves_an_exact_prefix() {
     let image = Image::take();
-    in_parallel(image.segment.len() - HEADER_LEN, |place, dir| {
+    sample::in_parallel(image.segment.len() - HEADER_LEN, |place, dir| {
         let place = place + HEADER_LEN;
         let mut segment = image.segment.clone();
         segment[place] ^= 1 << (place % 8);
@@ -134,7 +118,7 @@ fn a_flip_after_the_anchor_leaves_an_exact_prefix() {
 #[test]
 fn every_truncation_is_a_prefix_or_an_error() {
     let image = Image::take();
-    in_parallel(image.segment.len(), |len, dir| {
+    sample::in_parallel(image.segment.len(), |len, dir| {
         image.restore(dir, &image.segment[..len], &image.anchor);
         let whole = Seq(image.batch_end_before(image.record_at(len)));
         match open(dir) {

@@ -3,6 +3,8 @@
 //! `layout` is a second implementation of the formats, written from `docs/log-format.md` alone; `sample` has events.
 
 #[cfg(test)]
+mod bits;
+#[cfg(test)]
 mod checkpoint;
 #[cfg(test)]
 mod crash;
@@ -28,6 +30,8 @@ mod poison;
 mod repair;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod tampering;
 
 /// A file in `tests` that is not a module above would never run.
 #[test]

@@ -78,6 +78,26 @@ fn a_log_without_a_valid_record_starts_again() {
     assert_eq!(fs::read(repaired.backup.unwrap().join(FIRST_SEGMENT)).unwrap(), [0; 300]);
 }
 
+/// Catches a first segment that claims a past, with a right checksum: once taken for a torn tail by `verify` and `repair`,
+/// which so left a log that never opens.
+#[test]
+fn a_header_with_a_right_checksum_is_no_torn_tail() {
+    let dir = sample::dir();
+    let path = dir.path().join(FIRST_SEGMENT);
+    drop(sample::open(dir.path()));
+    let old_anchor = fs::read(dir.path().join("anchor")).unwrap();
+    sample::open(dir.path()).append(sample::drafts(0..2)).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[50] = 0xff;
+    let checksum = crc32fast::hash(&bytes[12..80]);
+    bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
+    fs::write(&path, &bytes).unwrap();
+    fs::write(dir.path().join("anchor"), old_anchor).unwrap();
+    assert_eq!(verify(dir.path()).unwrap().damage.unwrap().first_bad(), Some(Seq(1)));
+    let repaired = repair_to(dir.path(), 0);
+    assert_eq!(fs::read(repaired.backup.unwrap().join(FIRST_SEGMENT)).unwrap(), bytes);
+}
+
 /// Catches a log that lost its end, or its anchor, and can never be opened again.
 #[test]
 fn a_wrong_anchor_is_replaced() {

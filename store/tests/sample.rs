@@ -23,6 +23,22 @@ pub(crate) fn dir() -> TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
+/// Runs a case for each number, on all processors, each with a directory of its own.
+pub(crate) fn in_parallel(cases: usize, run: impl Fn(usize, &Path) + Sync) {
+    let threads = 4;
+    let run = &run;
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            scope.spawn(move || {
+                let dir = dir();
+                for case in (thread..cases).step_by(threads) {
+                    run(case, dir.path());
+                }
+            });
+        }
+    });
+}
+
 /// Waits until the threads of an index that was closed before have let go of its files. Whoever opens the log sooner
 /// builds the index anew, which is right and not what these tests are about.
 pub(crate) fn await_index(dir: &Path) {
@@ -55,6 +71,11 @@ pub(crate) fn copy_log(from: &Path, to: &Path) {
         std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
     }
     std::fs::copy(from.join("anchor"), to.join("anchor")).unwrap();
+}
+
+/// Returns the name of a file.
+pub(crate) fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
 pub(crate) fn segments(dir: &Path) -> Vec<std::path::PathBuf> {

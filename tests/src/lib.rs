@@ -1,7 +1,9 @@
-//! End-to-end tests over the real binaries, and checks of the layering.
+//! End-to-end tests over the real binaries, bodies of the fuzz targets, and checks of the layering.
 //!
-//! The tests run what `make build` put into `target/dist`; [`Pyro`] gives each of them a home of its own.
+//! The end-to-end tests run what `make build` put into `target/dist`; [`Pyro`] gives each of them a home of its own.
+//! [`fuzzing`] calls the crates themselves.
 
+pub mod fuzzing;
 pub mod powercut;
 mod pyro;
 pub mod torture;

@@ -2,6 +2,7 @@
 
 mod crash;
 mod daemon;
+mod fuzz;
 mod guest;
 mod host_sandbox;
 mod layering;

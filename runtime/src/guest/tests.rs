@@ -1,5 +1,6 @@
 //! The host's end against agents that are scripted, most of them hostile.
 
+mod hostile;
 mod import;
 mod journal;
 mod reach;
