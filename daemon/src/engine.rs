@@ -10,6 +10,7 @@
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pyro_core::{Action, Actor, Cause, Command, Envelope, Rejection, RequestId, Seq, State, Timestamp};
 use pyro_store::{AppendError, Checkpoints, EventLog, ReadError, Reader};
@@ -23,6 +24,8 @@ pub(crate) use writer::{Outlets, Rules, Submission, Writer};
 
 /// Submissions that wait while a group is being written; more make their senders wait.
 const INBOX_LEN: usize = 1024;
+/// Time between two tries to write to a full disk.
+const SPACE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Who submits, and why.
 #[derive(Clone, Debug)]
@@ -105,6 +108,18 @@ impl Engine {
         answer.await.map_err(|_| Refusal::Stopping)?
     }
 
+    /// Submits a command until there is space for its events and they are durable.
+    pub(crate) async fn insist(&self, command: Command, origin: Origin) -> Result<Outcome, Refusal> {
+        loop {
+            match self.submit(command.clone(), origin.clone()).await {
+                Err(Refusal::Append(error)) if matches!(*error, AppendError::StorageFull) => {
+                    tokio::time::sleep(SPACE_PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
     /// Submits a command without waiting for it. What is submitted later is decided later, and durable not before it.
     pub(crate) async fn post(&self, command: Command, origin: Origin) {
         let (reply, _nobody_waits) = oneshot::channel();
@@ -169,6 +184,7 @@ mod tests {
 
     use pyro_core::{DaemonStopped, EnvironmentRemoved, Face, evolve};
     use pyro_store::Options;
+    use pyro_store::disk::{Call, MemoryDisk};
 
     use crate::clock::Reading;
 
@@ -263,6 +279,80 @@ mod tests {
         }
         let last = engine.submit(remark(0), origin(Cause::Observation)).await.unwrap();
         assert_eq!(follower.next().await.unwrap().unwrap().seq, last.envelopes()[0].seq, "and goes on live");
+    }
+
+    /// Catches an answer that rests on something that was never made durable.
+    #[test]
+    fn nobody_is_refused_for_what_did_not_happen() {
+        let disk = MemoryDisk::new();
+        let log = EventLog::open_on(Arc::new(disk.clone()), "/log", Options::default()).unwrap();
+        let clock = Clock::of_host().unwrap();
+        let mut writer = Writer::open(log, clock, daemon_actor(), Rules::CORE).unwrap().0;
+        let workspace = pyro_core::WorkspaceId::from_bytes([7; 6]);
+        let mut write_twice = || {
+            let submit = || {
+                let (reply, answer) = oneshot::channel();
+                let command = open_workspace(workspace);
+                (Submission { command, origin: origin(Cause::Observation), reply }, answer)
+            };
+            let ((first, mut first_answer), (second, mut second_answer)) = (submit(), submit());
+            writer.write([first, second]);
+            (first_answer.try_recv().unwrap(), second_answer.try_recv().unwrap())
+        };
+        disk.set_space_left(Some(0));
+        let (first, second) = write_twice();
+        assert!(matches!(first, Err(Refusal::Append(_))), "{first:?}");
+        assert!(matches!(second, Err(Refusal::Append(_))), "it does not exist: {second:?}");
+        disk.set_space_left(None);
+        let (first, second) = write_twice();
+        assert!(first.is_ok() && matches!(second, Err(Refusal::Rejected(_))), "{first:?}, {second:?}");
+    }
+
+    fn open_workspace(workspace: pyro_core::WorkspaceId) -> Command {
+        let spec = pyro_core::WorkspaceSpec {
+            environment: "debian:12".parse().unwrap(),
+            environment_version: "1.0.0".to_owned(),
+            vcpu_count: 1,
+            mem_mib: 512,
+            ttl_seconds: 0,
+            network: false,
+            allow_host_compat: false,
+        };
+        Command::OpenWorkspace { workspace, spec, tags: pyro_core::Tags::default(), seed: None }
+    }
+
+    /// Catches a life that ends by a clock that was set after the reaper had read it.
+    #[tokio::test]
+    async fn lives_end_by_the_clock_of_their_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open(dir.path());
+        let workspace = pyro_core::WorkspaceId::from_bytes([7; 6]);
+        let Command::OpenWorkspace { spec, tags, seed, .. } = open_workspace(workspace) else { return };
+        let spec = pyro_core::WorkspaceSpec { ttl_seconds: 3600, ..spec };
+        let open = Command::OpenWorkspace { workspace, spec, tags, seed };
+        engine.submit(open, origin(Cause::Observation)).await.unwrap();
+        let reap = Command::ReapExpired { now: Timestamp(u64::MAX) };
+        let reaped = engine.submit(reap, origin(Cause::Observation)).await.unwrap();
+        assert!(reaped.envelopes().is_empty(), "{reaped:?}");
+    }
+
+    /// Catches a fact that is dropped because the disk was full when it became known.
+    #[tokio::test]
+    async fn what_is_insisted_on_is_recorded_when_there_is_space_again() {
+        let disk = MemoryDisk::new();
+        let log = EventLog::open_on(Arc::new(disk.clone()), "/log", Options::default()).unwrap();
+        let engine = Engine::start(log, Clock::of_host().unwrap()).unwrap().0;
+        disk.set_space_left(Some(0));
+        assert!(engine.submit(remark(1), origin(Cause::Observation)).await.is_err());
+        let insisting = engine.clone();
+        let fact = tokio::spawn(async move { insisting.insist(remark(2), origin(Cause::Observation)).await });
+        let tried = disk.calls(Call::Write);
+        while disk.calls(Call::Write) == tried {
+            tokio::task::yield_now().await;
+        }
+        disk.set_space_left(None);
+        let outcome = fact.await.unwrap().unwrap();
+        assert_eq!(outcome.envelopes().len(), 1);
     }
 
     #[tokio::test]

@@ -79,10 +79,14 @@ pub(crate) struct Writer {
     broken: watch::Sender<Option<Arc<AppendError>>>,
 }
 
-/// A submission whose events are part of the group that is about to be written.
-struct Accepted {
+/// A submission that is answered when its group is durable.
+///
+/// So is a refused one: what it was refused for may have happened in the same group, and never be.
+#[derive(Debug)]
+struct Decided {
     reply: oneshot::Sender<Result<Outcome, Refusal>>,
-    events: usize,
+    /// How many of the group's events are its own.
+    events: Result<usize, Rejection>,
 }
 
 /// What a group of submissions comes to before it is durable.
@@ -90,7 +94,7 @@ struct Group {
     state: State,
     drafts: Vec<Draft>,
     actions: Vec<Action>,
-    accepted: Vec<Accepted>,
+    decided: Vec<Decided>,
     /// When all of it happened: what is made durable together has one time.
     at: Timestamp,
     requests: HashSet<RequestId>,
@@ -169,7 +173,7 @@ impl Writer {
             state: self.state.clone(),
             drafts: Vec::new(),
             actions: Vec::new(),
-            accepted: Vec::new(),
+            decided: Vec::new(),
             at,
             requests: HashSet::new(),
         };
@@ -187,9 +191,10 @@ impl Writer {
             Ok(None) => {}
             Err(error) => return answer(reply, Err(error.into())),
         }
+        let command = at_time(command, group.at);
         let mut events = match (self.rules.decide)(&group.state, &command) {
             Ok(events) => events,
-            Err(rejection) => return answer(reply, Err(rejection.into())),
+            Err(rejection) => return group.decided.push(Decided { reply, events: Err(rejection) }),
         };
         if let Cause::Request(id) = origin.cause {
             group.requests.insert(id);
@@ -197,7 +202,7 @@ impl Writer {
                 events.extend(met(&command));
             }
         }
-        group.accepted.push(Accepted { reply, events: events.len() });
+        group.decided.push(Decided { reply, events: Ok(events.len()) });
         for event in events {
             group.push(self.rules, &origin, event);
         }
@@ -214,7 +219,7 @@ impl Writer {
     }
 
     fn commit(&mut self, group: Group) {
-        let Group { state, drafts, actions, accepted, .. } = group;
+        let Group { state, drafts, actions, decided, .. } = group;
         let appended =
             if drafts.is_empty() { Ok(Vec::new()) } else { (self.rules.append)(&self.log, drafts) };
         let envelopes = match appended {
@@ -225,7 +230,7 @@ impl Writer {
                 if is_final(&error) {
                     self.broken.send_replace(Some(Arc::clone(&error)));
                 }
-                for Accepted { reply, .. } in accepted {
+                for Decided { reply, .. } in decided {
                     answer(reply, Err(Refusal::Append(Arc::clone(&error))));
                 }
                 return;
@@ -243,8 +248,14 @@ impl Writer {
             self.saver.see(published);
         }
         let mut envelopes = envelopes.into_iter().map(Arc::new);
-        for Accepted { reply, events } in accepted {
-            let own: Vec<_> = envelopes.by_ref().take(events).collect();
+        for Decided { reply, events } in decided {
+            let own: Vec<_> = match events {
+                Ok(events) => envelopes.by_ref().take(events).collect(),
+                Err(rejection) => {
+                    answer(reply, Err(rejection.into()));
+                    continue;
+                }
+            };
             for envelope in &own {
                 self.recent.push(Arc::clone(envelope));
                 // Nobody may be following; then there is nobody to tell.
@@ -268,6 +279,12 @@ impl Group {
         let Envelope { at, actor, cause, event, .. } = envelope;
         self.drafts.push(Draft { at, actor, cause, event });
     }
+}
+
+/// Returns a command as it is at the time of its group, by which the state knows the clock: somebody may have set the
+/// clock since the submission read it.
+fn at_time(command: Command, at: Timestamp) -> Command {
+    if let Command::ReapExpired { .. } = command { Command::ReapExpired { now: at } } else { command }
 }
 
 /// Tells whether the log takes nothing more until it is opened anew.
