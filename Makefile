@@ -63,6 +63,11 @@ bench: environment ## measure what docs/performance.md reports
 	cargo bench --locked -p pyro-store
 	cargo bench --locked -p pyro-tests
 
+.PHONY: simulate
+simulate: export PYRO_SIMULATION_SCHEDULES ?= 100000
+simulate: ## run many schedules of core, engine and store in a simulated world
+	cargo test --locked --release -p pyro-daemon --lib simulation::tests::schedules -- --nocapture
+
 .PHONY: clean
 clean: ## remove everything that was built
 	-PYRO_HOME=$(TARGET)/demo $(PYRO) daemon stop
