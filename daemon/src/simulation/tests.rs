@@ -31,10 +31,10 @@ fn planted() -> Option<Defect> {
     Some(named.unwrap_or_else(|| panic!("{BREAK_VARIABLE} is none of {:?}", Defect::ALL)))
 }
 
-fn report(seed: u64, violation: &str) -> String {
-    format!(
-        "seed {seed}: {violation}\nreplay: {SEED_VARIABLE}={seed} cargo test -p pyro-daemon simulation::tests::schedules -- --nocapture"
-    )
+fn report(seed: u64, violation: &str, defect: Option<Defect>) -> String {
+    let planted = defect.map(|defect| format!("{BREAK_VARIABLE}={defect:?} ")).unwrap_or_default();
+    let test = "cargo test -p pyro-daemon simulation::tests::schedules -- --nocapture";
+    format!("seed {seed}: {violation}\nreplay: {planted}{SEED_VARIABLE}={seed} {test}")
 }
 
 /// Runs schedules on all processors and returns the first seed with a violation, and how many were run.
@@ -85,7 +85,7 @@ fn schedules() {
     let line = format!("{ran} schedules in {seconds:.1} s, {:.0} a minute\n", ran as f64 * 60.0 / seconds);
     std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
     if let Some((seed, violation)) = found {
-        panic!("{}", report(seed, &violation));
+        panic!("{}", report(seed, &violation, defect));
     }
 }
 
