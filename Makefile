@@ -80,6 +80,11 @@ torture: environment ## kill the daemon 500 times under clients that work, and c
 powercut: environment writer ## cut the power of a guest that writes a log, 30 times
 	cargo run --locked --release -p pyro-tests --bin powercut
 
+.PHONY: simulate
+simulate: export PYRO_SIMULATION_SCHEDULES ?= 100000
+simulate: ## run many schedules of core, engine and store in a simulated world
+	cargo test --locked --release -p pyro-daemon --lib simulation::tests::schedules -- --nocapture
+
 .PHONY: clean
 clean: ## remove everything that was built
 	-PYRO_HOME=$(TARGET)/demo $(PYRO) daemon stop

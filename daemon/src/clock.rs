@@ -29,8 +29,8 @@ impl Clock {
 
     /// Returns a clock that says what it is told to.
     #[cfg(test)]
-    pub(crate) fn scripted(read: fn() -> Reading) -> Self {
-        Self { host_boot_id: "test".to_owned(), read }
+    pub(crate) fn scripted(host_boot_id: &str, read: fn() -> Reading) -> Self {
+        Self { host_boot_id: host_boot_id.to_owned(), read }
     }
 
     /// Returns the kernel's boot id.

@@ -20,6 +20,15 @@ use crate::streams::Streams;
 use crate::sync::LiveSyncs;
 use crate::tethers::Tethers;
 
+/// Whether a fact needs nobody any more who remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// It is durable, or it was overtaken.
+    Yes,
+    /// The log could not take it.
+    No,
+}
+
 /// The daemon's parts; one per process, shared by all tasks.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -57,6 +66,28 @@ impl Context {
     pub(crate) async fn record_quietly(&self, command: Command) {
         if let Err(refusal) = self.record(command.clone()).await {
             tracing::debug!(%refusal, ?command, "fact not recorded");
+        }
+    }
+
+    /// Records a fact that stays true when the log cannot take it now, and tells whether it is on record or no news.
+    ///
+    /// Without space this waits until there is some again, for as long as the daemon runs. A log that has failed takes
+    /// nothing more; the next daemon finds the fact where this one did.
+    pub(crate) async fn record_fact(&self, command: Command) -> Recorded {
+        let origin = Origin { actor: daemon_actor(), cause: Cause::Observation };
+        let recorded = tokio::select! {
+            // The engine hears of it also when the daemon is about to end.
+            biased;
+            recorded = self.engine.insist(command.clone(), origin) => recorded,
+            () = self.stopping.cancelled() => return Recorded::No,
+        };
+        match recorded {
+            Ok(_) => Recorded::Yes,
+            Err(Refusal::Rejected(rejection)) => {
+                tracing::debug!(%rejection, ?command, "fact not recorded");
+                Recorded::Yes
+            }
+            Err(Refusal::Append(_) | Refusal::Read(_) | Refusal::Stopping) => Recorded::No,
         }
     }
 

@@ -186,23 +186,25 @@ impl Driver {
         };
         self.witness.begin();
         self.guest = Some(running);
-        if let Err(refusal) = self.context.record(Command::RecordStarted(fact)).await {
-            // A deletion overtook the boot: its action is on the way and finds the guest here.
-            tracing::debug!(workspace = %self.workspace, %refusal, "start not recorded");
-        }
+        // When a deletion overtook the boot, its action is on the way and finds the guest here.
+        self.context.record_fact(Command::RecordStarted(fact)).await;
         Next::GoOn
     }
 
     async fn start_failed(&self, reason: String) -> Next {
         tracing::warn!(workspace = %self.workspace, reason, "boot failed");
         let fact = WorkspaceStartFailed { workspace: self.workspace, reason };
-        self.context.record_quietly(Command::RecordStartFailed(fact)).await;
+        self.context.record_fact(Command::RecordStartFailed(fact)).await;
         Next::GoOn
     }
 
     fn start_exec(&mut self, number: ExecNumber, begin: exec::Begin) -> Next {
         let Some(running) = &self.guest else { return Next::GoOn };
         let kill = CancellationToken::new();
+        // Whoever asked for its end did so while the guest was booting, or of an earlier daemon.
+        if self.is_canceled(number) {
+            kill.cancel();
+        }
         self.kill.insert(number, kill.clone());
         let fate = self.witness.fate(&self.context, self.workspace);
         let pump =
@@ -212,6 +214,12 @@ impl Driver {
             Work::Exec(number)
         });
         Next::GoOn
+    }
+
+    fn is_canceled(&self, number: ExecNumber) -> bool {
+        let state = self.context.engine.state();
+        let exec = state.workspace(self.workspace).and_then(|workspace| workspace.open_execs.get(&number));
+        exec.is_some_and(|exec| exec.cancel_requested)
     }
 
     fn start_shell(&mut self, id: ShellId, begin: shell::Begin) -> Next {
@@ -273,7 +281,7 @@ impl Driver {
         self.end_work().await;
         backend::clear(&self.context, self.workspace).await;
         let fact = WorkspaceStopped { workspace: self.workspace, reason: StopReason::GuestDied(reason) };
-        self.context.record_quietly(Command::RecordStopped(fact)).await;
+        self.context.record_fact(Command::RecordStopped(fact)).await;
         Next::GoOn
     }
 
@@ -297,7 +305,7 @@ impl Driver {
             backend::clear(&self.context, self.workspace).await;
         }
         let fact = WorkspaceStopped { workspace: self.workspace, reason: StopReason::Requested };
-        self.context.record_quietly(Command::RecordStopped(fact)).await;
+        self.context.record_fact(Command::RecordStopped(fact)).await;
         Next::GoOn
     }
 
@@ -323,7 +331,7 @@ impl Driver {
             tracing::error!(workspace = %self.workspace, %error, "failed to remove output files");
         }
         self.context.retention.forget(self.workspace);
-        self.context.record_quietly(Command::RecordDeleted { workspace: self.workspace }).await;
+        self.context.record_fact(Command::RecordDeleted { workspace: self.workspace }).await;
         Next::End
     }
 

@@ -7,27 +7,25 @@
 //! Nothing leaves this module before the append returned. The engine never waits for a reader: the state is published
 //! as a shared pointer, envelopes go into a bounded broadcast whose slow readers go back to the log.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+mod writer;
 
-use pyro_core::{
-    Action, Actor, Cause, Command, Envelope, Event, Rejection, RequestId, Seq, State, Timestamp, decide,
-    evolve, met, react,
-};
-use pyro_store::{AppendError, Checkpoints, Draft, EventLog, ReadError, Reader};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyro_core::{Action, Actor, Cause, Command, Envelope, Rejection, RequestId, Seq, State, Timestamp};
+use pyro_store::{AppendError, Checkpoints, EventLog, ReadError, Reader};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::checkpoints::Saver;
 use crate::clock::Clock;
 use crate::context::daemon_actor;
 use crate::follower::{Follower, Recent};
 
+pub(crate) use writer::{Outlets, Rules, Submission, Writer};
+
 /// Submissions that wait while a group is being written; more make their senders wait.
 const INBOX_LEN: usize = 1024;
-/// Submissions of one group: bounds the time between an append and its replies.
-const GROUP_LEN_MAX: usize = 256;
-/// Envelopes kept for followers that are a little behind; those further behind read the log.
-const BROADCAST_LEN: usize = 4096;
+/// Time between two tries to write to a full disk.
+const SPACE_PAUSE: Duration = Duration::from_millis(500);
 
 /// Who submits, and why.
 #[derive(Clone, Debug)]
@@ -70,12 +68,6 @@ impl Outcome {
     }
 }
 
-struct Submission {
-    command: Command,
-    origin: Origin,
-    reply: oneshot::Sender<Result<Outcome, Refusal>>,
-}
-
 /// The way to the engine.
 #[derive(Clone, Debug)]
 pub(crate) struct Engine {
@@ -96,40 +88,15 @@ impl Engine {
         clock: Clock,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Action>), ReadError> {
         let checkpoints = log.checkpoints();
-        let saver = Saver::new(checkpoints.clone());
-        let mut state = checkpoints.latest().unwrap_or_default();
-        for envelope in log.reader().read(state.seq.next()) {
-            evolve(&mut state, &envelope?);
-        }
-        let (inbox, submissions) = mpsc::channel(INBOX_LEN);
-        // Unbounded, because the rules bound it: an action follows from an event of a live workspace, and limits
-        // bound workspaces and their open execs.
-        let (actions, performed) = mpsc::unbounded_channel();
-        let (publish, published) = watch::channel(Arc::new(state.clone()));
-        let envelopes = broadcast::channel(BROADCAST_LEN).0;
-        let (breaks, broken) = watch::channel(None);
         let reader = log.reader();
-        let recent = Arc::new(Recent::default());
-        let writer = Writer {
-            log,
-            clock: clock.clone(),
-            reader: reader.clone(),
-            state,
-            publish,
-            envelopes: envelopes.clone(),
-            recent: Arc::clone(&recent),
-            actions,
-            saver,
-            broken: breaks,
-        };
+        let (writer, outlets) = Writer::open(log, clock.clone(), daemon_actor(), Rules::CORE)?;
+        let Outlets { state, envelopes, recent, actions, broken } = outlets;
+        let (inbox, submissions) = mpsc::channel(INBOX_LEN);
         std::thread::Builder::new()
             .name("engine".into())
             .spawn(move || writer.run(submissions))
             .expect("a thread can be started before the daemon serves anybody");
-        Ok((
-            Self { inbox, state: published, envelopes, recent, reader, checkpoints, clock, broken },
-            performed,
-        ))
+        Ok((Self { inbox, state, envelopes, recent, reader, checkpoints, clock, broken }, actions))
     }
 
     /// Submits a command and waits until its events are durable.
@@ -139,6 +106,18 @@ impl Engine {
         let (reply, answer) = oneshot::channel();
         self.inbox.send(Submission { command, origin, reply }).await.map_err(|_| Refusal::Stopping)?;
         answer.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// Submits a command until there is space for its events and they are durable.
+    pub(crate) async fn insist(&self, command: Command, origin: Origin) -> Result<Outcome, Refusal> {
+        loop {
+            match self.submit(command.clone(), origin.clone()).await {
+                Err(Refusal::Append(error)) if matches!(*error, AppendError::StorageFull) => {
+                    tokio::time::sleep(SPACE_PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Submits a command without waiting for it. What is submitted later is decided later, and durable not before it.
@@ -199,190 +178,17 @@ impl Engine {
     }
 }
 
-struct Writer {
-    log: EventLog,
-    clock: Clock,
-    reader: Reader,
-    state: State,
-    publish: watch::Sender<Arc<State>>,
-    envelopes: broadcast::Sender<Arc<Envelope>>,
-    recent: Arc<Recent>,
-    actions: mpsc::UnboundedSender<Action>,
-    saver: Saver,
-    broken: watch::Sender<Option<Arc<AppendError>>>,
-}
-
-/// A submission whose events are part of the group that is about to be written.
-struct Accepted {
-    reply: oneshot::Sender<Result<Outcome, Refusal>>,
-    events: usize,
-}
-
-/// What a group of submissions comes to before it is durable.
-struct Group {
-    state: State,
-    drafts: Vec<Draft>,
-    actions: Vec<Action>,
-    accepted: Vec<Accepted>,
-    /// When all of it happened: what is made durable together has one time.
-    at: Timestamp,
-    requests: HashSet<RequestId>,
-}
-
-impl Writer {
-    fn run(mut self, mut submissions: mpsc::Receiver<Submission>) {
-        let mut waiting = Vec::with_capacity(GROUP_LEN_MAX);
-        while submissions.blocking_recv_many(&mut waiting, GROUP_LEN_MAX) > 0 {
-            let mut group = self.new_group();
-            for submission in waiting.drain(..) {
-                if repeats_within(&group, &submission) {
-                    self.commit(group);
-                    group = self.new_group();
-                }
-                self.admit(&mut group, submission);
-            }
-            self.commit(group);
-        }
-    }
-
-    fn new_group(&self) -> Group {
-        let (at, clock) = self.clock.observe();
-        let mut group = Group {
-            state: self.state.clone(),
-            drafts: Vec::new(),
-            actions: Vec::new(),
-            accepted: Vec::new(),
-            at,
-            requests: HashSet::new(),
-        };
-        // A clock that was set is recorded before the first event by it, so that lives can be measured across the jump.
-        let origin = Origin { actor: daemon_actor(), cause: Cause::Observation };
-        let nobody = oneshot::channel().0;
-        self.admit(&mut group, Submission { command: Command::RecordClock(clock), origin, reply: nobody });
-        group
-    }
-
-    fn admit(&self, group: &mut Group, submission: Submission) {
-        let Submission { command, origin, reply } = submission;
-        match self.earlier(&origin) {
-            Ok(Some(outcome)) => return answer(reply, Ok(outcome)),
-            Ok(None) => {}
-            Err(error) => return answer(reply, Err(error.into())),
-        }
-        let mut events = match decide(&group.state, &command) {
-            Ok(events) => events,
-            Err(rejection) => return answer(reply, Err(rejection.into())),
-        };
-        if let Cause::Request(id) = origin.cause {
-            group.requests.insert(id);
-            if events.is_empty() {
-                events.extend(met(&command));
-            }
-        }
-        group.accepted.push(Accepted { reply, events: events.len() });
-        for event in events {
-            group.push(&origin, event);
-        }
-    }
-
-    fn earlier(&self, origin: &Origin) -> Result<Option<Outcome>, ReadError> {
-        let Cause::Request(id) = origin.cause else { return Ok(None) };
-        let envelopes: Vec<_> = self
-            .reader
-            .request(id)?
-            .into_iter()
-            .filter(|envelope| envelope.cause == origin.cause)
-            .map(Arc::new)
-            .collect();
-        Ok(if envelopes.is_empty() { None } else { Some(Outcome::Repeated(envelopes)) })
-    }
-
-    fn commit(&mut self, group: Group) {
-        let Group { state, drafts, actions, accepted, .. } = group;
-        let appended = if drafts.is_empty() { Ok(Vec::new()) } else { self.log.append(drafts) };
-        let envelopes = match appended {
-            Ok(envelopes) => envelopes,
-            Err(error) => {
-                tracing::error!(%error, "failed to append to the event log");
-                let error = Arc::new(error);
-                if is_final(&error) {
-                    self.broken.send_replace(Some(Arc::clone(&error)));
-                }
-                for Accepted { reply, .. } in accepted {
-                    answer(reply, Err(Refusal::Append(Arc::clone(&error))));
-                }
-                return;
-            }
-        };
-        assert_eq!(
-            envelopes.last().map_or(self.state.seq, |envelope| envelope.seq),
-            state.seq,
-            "the state was folded with the sequence numbers that the log gave"
-        );
-        if state.seq != self.state.seq {
-            self.state = state;
-            let published = Arc::new(self.state.clone());
-            self.publish.send_replace(Arc::clone(&published));
-            self.saver.see(published);
-        }
-        let mut envelopes = envelopes.into_iter().map(Arc::new);
-        for Accepted { reply, events } in accepted {
-            let own: Vec<_> = envelopes.by_ref().take(events).collect();
-            for envelope in &own {
-                self.recent.push(Arc::clone(envelope));
-                // Nobody may be following; then there is nobody to tell.
-                let _followers = self.envelopes.send(Arc::clone(envelope));
-            }
-            answer(reply, Ok(Outcome::Done(own)));
-        }
-        for action in actions {
-            // The receiver is gone only when the daemon ends; the next one reconciles.
-            let _performed = self.actions.send(action);
-        }
-    }
-}
-
-impl Group {
-    fn push(&mut self, origin: &Origin, event: Event) {
-        let (at, Origin { actor, cause }) = (self.at, origin.clone());
-        let envelope = Envelope { seq: self.state.seq.next(), at, actor, cause, event };
-        evolve(&mut self.state, &envelope);
-        self.actions.extend(react(&self.state, &envelope.event));
-        let Envelope { at, actor, cause, event, .. } = envelope;
-        self.drafts.push(Draft { at, actor, cause, event });
-    }
-}
-
-/// Tells whether the log takes nothing more until it is opened anew.
-const fn is_final(error: &AppendError) -> bool {
-    match error {
-        AppendError::Io { .. } | AppendError::Poisoned { .. } => true,
-        AppendError::TooLong | AppendError::UnknownEvent | AppendError::StorageFull => false,
-    }
-}
-
-/// Tells whether the group holds an undecided first try of the same request: it must be durable before it can answer.
-fn repeats_within(group: &Group, submission: &Submission) -> bool {
-    match submission.origin.cause {
-        Cause::Request(id) => group.requests.contains(&id),
-        Cause::Observation => false,
-    }
-}
-
-fn answer(reply: oneshot::Sender<Result<Outcome, Refusal>>, result: Result<Outcome, Refusal>) {
-    // Whoever asked may be gone; what happened has happened.
-    let _asker_gone = reply.send(result);
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use pyro_core::{DaemonStopped, EnvironmentRemoved, Face};
+    use pyro_core::{DaemonStopped, EnvironmentRemoved, Face, evolve};
     use pyro_store::Options;
+    use pyro_store::disk::{Call, MemoryDisk};
 
     use crate::clock::Reading;
 
+    use super::writer::BROADCAST_LEN;
     use super::*;
 
     fn origin(cause: Cause) -> Origin {
@@ -475,6 +281,80 @@ mod tests {
         assert_eq!(follower.next().await.unwrap().unwrap().seq, last.envelopes()[0].seq, "and goes on live");
     }
 
+    /// Catches an answer that rests on something that was never made durable.
+    #[test]
+    fn nobody_is_refused_for_what_did_not_happen() {
+        let disk = MemoryDisk::new();
+        let log = EventLog::open_on(Arc::new(disk.clone()), "/log", Options::default()).unwrap();
+        let clock = Clock::of_host().unwrap();
+        let mut writer = Writer::open(log, clock, daemon_actor(), Rules::CORE).unwrap().0;
+        let workspace = pyro_core::WorkspaceId::from_bytes([7; 6]);
+        let mut write_twice = || {
+            let submit = || {
+                let (reply, answer) = oneshot::channel();
+                let command = open_workspace(workspace);
+                (Submission { command, origin: origin(Cause::Observation), reply }, answer)
+            };
+            let ((first, mut first_answer), (second, mut second_answer)) = (submit(), submit());
+            writer.write([first, second]);
+            (first_answer.try_recv().unwrap(), second_answer.try_recv().unwrap())
+        };
+        disk.set_space_left(Some(0));
+        let (first, second) = write_twice();
+        assert!(matches!(first, Err(Refusal::Append(_))), "{first:?}");
+        assert!(matches!(second, Err(Refusal::Append(_))), "it does not exist: {second:?}");
+        disk.set_space_left(None);
+        let (first, second) = write_twice();
+        assert!(first.is_ok() && matches!(second, Err(Refusal::Rejected(_))), "{first:?}, {second:?}");
+    }
+
+    fn open_workspace(workspace: pyro_core::WorkspaceId) -> Command {
+        let spec = pyro_core::WorkspaceSpec {
+            environment: "debian:12".parse().unwrap(),
+            environment_version: "1.0.0".to_owned(),
+            vcpu_count: 1,
+            mem_mib: 512,
+            ttl_seconds: 0,
+            network: false,
+            allow_host_compat: false,
+        };
+        Command::OpenWorkspace { workspace, spec, tags: pyro_core::Tags::default(), seed: None }
+    }
+
+    /// Catches a life that ends by a clock that was set after the reaper had read it.
+    #[tokio::test]
+    async fn lives_end_by_the_clock_of_their_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open(dir.path());
+        let workspace = pyro_core::WorkspaceId::from_bytes([7; 6]);
+        let Command::OpenWorkspace { spec, tags, seed, .. } = open_workspace(workspace) else { return };
+        let spec = pyro_core::WorkspaceSpec { ttl_seconds: 3600, ..spec };
+        let open = Command::OpenWorkspace { workspace, spec, tags, seed };
+        engine.submit(open, origin(Cause::Observation)).await.unwrap();
+        let reap = Command::ReapExpired { now: Timestamp(u64::MAX) };
+        let reaped = engine.submit(reap, origin(Cause::Observation)).await.unwrap();
+        assert!(reaped.envelopes().is_empty(), "{reaped:?}");
+    }
+
+    /// Catches a fact that is dropped because the disk was full when it became known.
+    #[tokio::test]
+    async fn what_is_insisted_on_is_recorded_when_there_is_space_again() {
+        let disk = MemoryDisk::new();
+        let log = EventLog::open_on(Arc::new(disk.clone()), "/log", Options::default()).unwrap();
+        let engine = Engine::start(log, Clock::of_host().unwrap()).unwrap().0;
+        disk.set_space_left(Some(0));
+        assert!(engine.submit(remark(1), origin(Cause::Observation)).await.is_err());
+        let insisting = engine.clone();
+        let fact = tokio::spawn(async move { insisting.insist(remark(2), origin(Cause::Observation)).await });
+        let tried = disk.calls(Call::Write);
+        while disk.calls(Call::Write) == tried {
+            tokio::task::yield_now().await;
+        }
+        disk.set_space_left(None);
+        let outcome = fact.await.unwrap().unwrap();
+        assert_eq!(outcome.envelopes().len(), 1);
+    }
+
     #[tokio::test]
     async fn a_replayed_state_is_the_live_one() {
         let dir = tempfile::tempdir().unwrap();
@@ -505,7 +385,7 @@ mod tests {
         static WALL: AtomicU64 = AtomicU64::new(1_000_000_000);
         let read = || Reading { wall: Timestamp(WALL.load(Ordering::SeqCst)), since_boot_us: 7 };
         let dir = tempfile::tempdir().unwrap();
-        let engine = open_with(dir.path(), Clock::scripted(read));
+        let engine = open_with(dir.path(), Clock::scripted("test", read));
         engine.submit(remark(1), origin(Cause::Observation)).await.unwrap();
         WALL.store(9_000_000_000, Ordering::SeqCst);
         engine.submit(remark(2), origin(Cause::Observation)).await.unwrap();

@@ -59,5 +59,5 @@ pub(crate) async fn of_dead(context: &Context, workspace: WorkspaceId, operation
 
 async fn record(context: &Context, workspace: WorkspaceId, operation: Operation, evidence: Evidence) {
     let fact = OperationResolved { workspace, operation, evidence };
-    context.record_quietly(Command::RecordResolved(fact)).await;
+    context.record_fact(Command::RecordResolved(fact)).await;
 }

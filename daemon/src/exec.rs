@@ -12,7 +12,7 @@ use pyro_store::outputs::{OutputError, Stream, StreamId};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Context;
+use crate::context::{Context, Recorded};
 use crate::evidence;
 use crate::fate::Fate;
 use crate::sink::{self, Pace, Sink};
@@ -100,8 +100,8 @@ impl Pump {
         }
         match self.converse(begin).await {
             Ok(Ended { end, operation }) => {
-                self.record(end).await;
-                if let Some(operation) = operation {
+                let recorded = self.record(end).await;
+                if let (Some(operation), Recorded::Yes) = (operation, recorded) {
                     // The record is durable; the guest need not keep it. If this is lost, it keeps it a little longer.
                     let _kept = operation.forget().await;
                 }
@@ -283,7 +283,7 @@ impl Pump {
         self.context.note(Command::RecordExecStarted(fact)).await;
     }
 
-    async fn record(&mut self, end: End) {
+    async fn record(&mut self, end: End) -> Recorded {
         let (workspace, exec) = (self.workspace, self.number);
         let summaries =
             self.stdout.finish().and_then(|stdout| self.stderr.finish().map(|stderr| (stdout, stderr)));
@@ -304,7 +304,7 @@ impl Pump {
                 Command::RecordExecLost(ExecLost { workspace, exec, reason, stdout: None, stderr: None })
             }
         };
-        self.context.record_quietly(command).await;
+        self.context.record_fact(command).await
     }
 
     /// Ends the command in a guest to which no connection is open.
@@ -333,5 +333,5 @@ pub(crate) async fn record_lost(context: &Context, workspace: WorkspaceId, exec:
     let stdout = sink::stored(context, workspace, StreamId::Exec(exec, Stream::Stdout));
     let stderr = sink::stored(context, workspace, StreamId::Exec(exec, Stream::Stderr));
     let lost = ExecLost { workspace, exec, reason: reason.to_owned(), stdout, stderr };
-    context.record_quietly(Command::RecordExecLost(lost)).await;
+    context.record_fact(Command::RecordExecLost(lost)).await;
 }

@@ -31,6 +31,8 @@ mod selection;
 mod server;
 mod sessions;
 mod shell;
+#[cfg(test)]
+mod simulation;
 mod sink;
 mod startup;
 mod streams;

@@ -15,7 +15,7 @@ use pyro_runtime::guest::{self, Guest, GuestError, Observation, Operation, Shell
 use pyro_store::outputs::{OutputError, StreamId};
 use tokio::sync::mpsc;
 
-use crate::context::Context;
+use crate::context::{Context, Recorded};
 use crate::evidence;
 use crate::fate::Fate;
 use crate::sessions::chain;
@@ -173,8 +173,8 @@ impl Pump {
         }
         match self.converse(begin).await {
             Ok(Ended { end, operation }) => {
-                self.record(end).await;
-                if let Some(operation) = operation {
+                let recorded = self.record(end).await;
+                if let (Some(operation), Recorded::Yes) = (operation, recorded) {
                     // The record is durable; the guest need not keep it. If this is lost, it keeps it a little longer.
                     let _kept = operation.forget().await;
                 }
@@ -398,10 +398,10 @@ impl Pump {
 
     async fn record_started(&self, guest_pid: u32) {
         let fact = ShellStarted { workspace: self.workspace, shell: self.shell, guest_pid };
-        self.context.record_quietly(Command::RecordShellStarted(fact)).await;
+        self.context.record_fact(Command::RecordShellStarted(fact)).await;
     }
 
-    async fn record(&mut self, end: End) {
+    async fn record(&mut self, end: End) -> Recorded {
         let (workspace, shell) = (self.workspace, self.shell);
         let command = match (end, self.output.finish()) {
             (End::Exited { status }, Ok(output)) => {
@@ -418,7 +418,7 @@ impl Pump {
                 Command::RecordShellLost(ShellLost { workspace, shell, reason, output: None })
             }
         };
-        self.context.record_quietly(command).await;
+        self.context.record_fact(command).await
     }
 
     /// Ends the shell in a guest to which no connection is open.
@@ -453,7 +453,7 @@ pub(crate) async fn record_lost(context: &Context, workspace: WorkspaceId, shell
     evidence::of_dead(context, workspace, Work::Shell(shell), reason).await;
     let output = sink::stored(context, workspace, StreamId::Shell(shell));
     let lost = ShellLost { workspace, shell, reason: reason.to_owned(), output };
-    context.record_quietly(Command::RecordShellLost(lost)).await;
+    context.record_fact(Command::RecordShellLost(lost)).await;
 }
 
 #[cfg(test)]

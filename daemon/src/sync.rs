@@ -314,7 +314,7 @@ impl Transfer {
             }
             End::Lost { reason } => Command::RecordSyncLost(SyncLost { workspace, sync, reason }),
         };
-        self.context.record_quietly(command).await;
+        self.context.record_fact(command).await;
     }
 }
 

@@ -80,9 +80,7 @@ fn release(context: &Arc<Context>, workspace: WorkspaceId) {
         return;
     }
     tokio::spawn(async move {
-        context
-            .record_quietly(Command::DeleteWorkspace { workspace, reason: DeleteReason::ClientGone })
-            .await;
+        context.record_fact(Command::DeleteWorkspace { workspace, reason: DeleteReason::ClientGone }).await;
     });
 }
 

@@ -1,7 +1,7 @@
 //! All operations that the agent keeps.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
@@ -19,6 +19,9 @@ use crate::tree::Trees;
 #[derive(Debug)]
 pub(crate) struct Journal {
     operations: RefCell<BTreeMap<u64, Rc<Operation>>>,
+    /// Numbers that the host was told are unknown. It has recorded that nothing ran, and what it sent before on another
+    /// connection may still come. The host asks about what it has sent only, so there are few.
+    barred: RefCell<BTreeSet<u64>>,
     /// Nothing more is started.
     is_closed: Cell<bool>,
     trees: Rc<Trees>,
@@ -27,14 +30,16 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn new(trees: Rc<Trees>, children: Rc<Children>) -> Self {
-        Self { operations: RefCell::default(), is_closed: Cell::default(), trees, children }
+        let (operations, barred) = (RefCell::default(), RefCell::default());
+        Self { operations, barred, is_closed: Cell::default(), trees, children }
     }
 
     /// Returns the operation that is asked for. It is started unless its number is known: a number runs once.
     ///
     /// # Errors
     ///
-    /// When too many operations are kept, or the guest is about to end. A full journal refuses instead of dropping an exit
+    /// When too many operations are kept, when the guest is about to end, or when the host was told that the number is
+    /// unknown. A full journal refuses instead of dropping an exit
     /// that the host has not recorded.
     pub(crate) fn start(&self, request: Request) -> Result<Rc<Operation>, Failed> {
         let mut operations = self.operations.borrow_mut();
@@ -43,6 +48,9 @@ impl Journal {
         }
         if self.is_closed.get() {
             return Err(refused(Errno::SHUTDOWN, "the guest is about to end"));
+        }
+        if self.barred.borrow().contains(&request.op()) {
+            return Err(refused(Errno::CANCELED, "the host was told that it never came"));
         }
         if operations.len() >= OPERATIONS_MAX {
             return Err(refused(Errno::AGAIN, &format!("{OPERATIONS_MAX} are kept")));
@@ -72,9 +80,13 @@ impl Journal {
         self.is_closed.set(true);
     }
 
-    /// Returns the operation with this number; `None` when it is not kept.
+    /// Returns the operation with this number; `None` when it is not kept, and then it is never started either.
     pub(crate) fn get(&self, op: u64) -> Option<Rc<Operation>> {
-        self.operations.borrow().get(&op).cloned()
+        let known = self.operations.borrow().get(&op).cloned();
+        if known.is_none() {
+            self.barred.borrow_mut().insert(op);
+        }
+        known
     }
 
     /// Drops a finished operation and its output.

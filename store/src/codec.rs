@@ -96,6 +96,12 @@ pub(crate) fn decode(seq: Seq, kind: u16, version: u16, payload: &[u8]) -> Resul
     Ok(Envelope { seq, at: prefix.at, actor: prefix.actor, cause: prefix.cause, event })
 }
 
+/// Returns the cause of an event without the event; `None` when the payload has none.
+pub(crate) fn decode_cause(payload: &[u8]) -> Option<Cause> {
+    let prefix: Result<(Prefix, usize), _> = bincode::serde::decode_from_slice(payload, CONFIG);
+    prefix.ok().map(|(prefix, _)| prefix.cause)
+}
+
 fn write<T: Serialize>(value: &T, buffer: &mut Vec<u8>) -> Result<(), CodecError> {
     bincode::serde::encode_into_std_write(value, buffer, CONFIG).map(drop).map_err(|_| CodecError::TooLong)
 }

@@ -3,6 +3,9 @@
 //! Everything that the log reads and writes goes through [`Disk`], but for its lock and its index: both belong to the
 //! host, and the log is right without the second.
 
+mod faults;
+mod memory;
+
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -10,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::files;
+
+pub use faults::{Call, Failure, Fault, Times};
+pub use memory::{Honesty, MemoryDisk};
 
 /// A place for files, with the promises of a Unix file system: what is not synced may be gone after a power cut, and so
 /// may the entry of a file whose directory is not synced.

@@ -84,6 +84,7 @@ impl Additions {
 #[error("the index is unusable: {reason}")]
 pub(crate) struct IndexError {
     reason: String,
+    kind: io::ErrorKind,
 }
 
 #[derive(Debug)]
@@ -123,7 +124,7 @@ impl Index {
             }
         }
         remove(dir)?;
-        let index = Self::try_open(dir).map_err(io::Error::other)?;
+        let index = Self::try_open(dir).map_err(|error| io::Error::new(error.kind, error))?;
         Ok((index, true))
     }
 
@@ -139,7 +140,8 @@ impl Index {
     }
 
     fn try_open(dir: &Path) -> Result<Self, IndexError> {
-        mark(dir, &boot_id()).map_err(|error| IndexError { reason: error.to_string() })?;
+        mark(dir, &boot_id())
+            .map_err(|error| IndexError { reason: error.to_string(), kind: error.kind() })?;
         let trees = guarded(|| Trees::open(&dir.join(NAME)))?;
         Ok(Self { dir: dir.to_owned(), trees: RwLock::new(Some(trees)) })
     }
@@ -282,7 +284,7 @@ impl Index {
     fn with<T>(&self, call: impl FnOnce(&Trees) -> Result<T, sled::Error>) -> Result<T, IndexError> {
         let guard = self.trees.read().unwrap_or_else(PoisonError::into_inner);
         let Some(trees) = guard.as_ref() else {
-            return Err(IndexError { reason: "it is closed".to_owned() });
+            return Err(IndexError { reason: "it is closed".to_owned(), kind: io::ErrorKind::Other });
         };
         let result = guarded(|| call(trees));
         drop(guard);
@@ -364,8 +366,11 @@ fn sync_files(index: &Path) -> io::Result<()> {
 fn guarded<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, IndexError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(IndexError { reason: error.to_string() }),
-        Err(panic) => Err(IndexError { reason: panic_text(panic.as_ref()) }),
+        Ok(Err(error)) => {
+            let kind = if let sled::Error::Io(error) = &error { error.kind() } else { io::ErrorKind::Other };
+            Err(IndexError { reason: error.to_string(), kind })
+        }
+        Err(panic) => Err(IndexError { reason: panic_text(panic.as_ref()), kind: io::ErrorKind::Other }),
     }
 }
 

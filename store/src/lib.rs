@@ -13,7 +13,7 @@ mod anchor;
 mod checkpoint;
 mod codec;
 mod corruption;
-mod disk;
+pub mod disk;
 mod files;
 mod frame;
 mod frames;

@@ -12,7 +12,7 @@ use crate::anchor::Anchor;
 use crate::checkpoint::Checkpoints;
 use crate::codec::{self, CodecError};
 use crate::corruption::Corruption;
-use crate::disk::{Disk, DiskFile, LogDir};
+use crate::disk::{self, Disk, DiskFile, LogDir};
 use crate::files;
 use crate::frame::{self, PAYLOAD_LEN_MAX};
 use crate::index::Index;
@@ -26,6 +26,9 @@ use crate::writer::{Submission, Writer};
 
 /// Most batches that wait for the writer; further callers wait for a place.
 const QUEUE_LEN: usize = 1024;
+
+/// How much is written again at once when a log is opened, in bytes.
+const REWRITE_LEN: u64 = 1 << 20;
 
 /// How a log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -329,6 +332,7 @@ impl Ready {
         if end.torn_len > 0 {
             file.set_len(end.valid_len)?;
         }
+        rewrite(file.as_ref(), end.anchored_len, end.valid_len)?;
         file.sync_all()?;
         dir.sync()?;
         let anchor = Anchor::create(dir, end.head)?;
@@ -347,6 +351,22 @@ impl Ready {
     }
 }
 
+/// Writes what stands between two offsets once more.
+///
+/// An earlier process may have failed to sync it. The kernel then shows it, holds it for clean and never writes it, so
+/// that a sync alone would prove nothing.
+fn rewrite(file: &dyn DiskFile, mut from: u64, to: u64) -> io::Result<()> {
+    let mut buffer = Vec::new();
+    while from < to {
+        let len = (to - from).min(REWRITE_LEN);
+        buffer.resize(usize::try_from(len).map_err(io::Error::other)?, 0);
+        disk::read_exact_at(file, &mut buffer, from)?;
+        disk::write_all_at(file, &buffer, from)?;
+        from += len;
+    }
+    Ok(())
+}
+
 /// Makes an empty log, except for its anchor: without records there is nothing to guard yet.
 fn begin(dir: &LogDir) -> io::Result<End> {
     let segment = Segment::new(&dir.path, Seq::ZERO.next());
@@ -360,7 +380,13 @@ fn begin(dir: &LogDir) -> io::Result<End> {
     if let Some(parent) = dir.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         dir.disk.sync_dir(parent)?;
     }
-    Ok(End { head: Head::EMPTY, segments: vec![segment], valid_len: FIRST_RECORD, torn_len: 0 })
+    Ok(End {
+        head: Head::EMPTY,
+        segments: vec![segment],
+        anchored_len: FIRST_RECORD,
+        valid_len: FIRST_RECORD,
+        torn_len: 0,
+    })
 }
 
 fn encode(drafts: &[Draft]) -> Result<Vec<u8>, AppendError> {

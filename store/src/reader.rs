@@ -5,8 +5,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pyro_core::{Envelope, RequestId, Seq, WorkspaceId};
+use pyro_core::{Cause, Envelope, RequestId, Seq, WorkspaceId};
 
+use crate::codec;
 use crate::corruption::Corruption;
 use crate::frame::Frame;
 use crate::frames::Frames;
@@ -116,7 +117,7 @@ impl Reader {
         let mut batch_first = Seq(1);
         let mut frames = Frames::open(&self.shared, committed.segments, batch_first, committed.head.seq)?;
         while let Some(frame) = frames.next()? {
-            if envelope(&self.shared, &frame)?.cause == pyro_core::Cause::Request(request) {
+            if codec::decode_cause(frame.payload) == Some(Cause::Request(request)) {
                 return Ok(Some(batch_first));
             }
             if frame.last_of_batch {

@@ -17,6 +17,8 @@ use crate::shared::Head;
 pub(crate) struct End {
     pub(crate) head: Head,
     pub(crate) segments: Vec<Segment>,
+    /// Length of the part of the last segment that the anchor vouches for, in bytes.
+    pub(crate) anchored_len: u64,
     /// Length of the valid part of the last segment, in bytes.
     pub(crate) valid_len: u64,
     /// Length of what follows the valid part, in bytes.
@@ -49,10 +51,10 @@ pub(crate) fn find_end(dir: &LogDir) -> Result<Option<End>, ReadError> {
         };
     };
     segment::check_links(dir.disk.as_ref(), &segments)?;
-    let mut anchored_hash = None;
+    let (mut anchored_hash, mut anchored_len) = (None, FIRST_RECORD);
     let scanned = scan(dir.disk.as_ref(), last, |frame| {
         if matches!(anchored, Anchored::At(anchor) if anchor.seq == frame.seq) {
-            anchored_hash = Some(frame.hash);
+            (anchored_hash, anchored_len) = (Some(frame.hash), frame.end);
         }
         Ok(())
     })?;
@@ -63,7 +65,7 @@ pub(crate) fn find_end(dir: &LogDir) -> Result<Option<End>, ReadError> {
     }
     let len = last_len(dir, last).map_err(|source| last.io(source))?;
     let torn_len = len.saturating_sub(scanned.valid_len);
-    Ok(Some(End { head: scanned.head, valid_len: scanned.valid_len, torn_len, segments }))
+    Ok(Some(End { head: scanned.head, anchored_len, valid_len: scanned.valid_len, torn_len, segments }))
 }
 
 fn last_len(dir: &LogDir, last: &Segment) -> io::Result<u64> {

@@ -132,7 +132,10 @@ impl Scanner {
         self.start = 0;
         let room = needed.max(CHUNK_LEN);
         if self.buffer.len() < room {
-            self.buffer.resize(room, 0);
+            // Pages that nobody reads into are never touched, which `resize` would do.
+            let mut larger = vec![0; room];
+            larger[..self.end].copy_from_slice(&self.buffer[..self.end]);
+            self.buffer = larger;
         }
         while self.end < needed {
             let held = files::len_u64(self.end);

@@ -11,15 +11,21 @@ mod crash;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod full_disk;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod images;
 #[cfg(test)]
 mod index;
 #[cfg(test)]
 mod layout;
 #[cfg(test)]
 mod log;
+#[cfg(test)]
+mod memory;
 #[cfg(test)]
 mod model;
 #[cfg(test)]

@@ -76,6 +76,18 @@ fn what_is_forgotten_is_unknown() {
     }
 }
 
+/// Catches a command that runs after the host has recorded that it never came: it was on its way on another connection.
+#[test]
+fn what_was_called_unknown_does_not_run_later() {
+    let agent = Agent::start();
+    let mut link = agent.attach(1, 0, 0);
+    assert_eq!(link.expect(), GuestFrame::UnknownOperation);
+    let mut late = agent.exec(exec(1, "true"));
+    assert!(matches!(late.expect(), GuestFrame::Failed(Failed { stage: Stage::Admission, .. })));
+    assert_eq!(agent.operations(), []);
+    agent.run(exec(2, "true"));
+}
+
 /// A host that forgets nothing is refused in time, and its records are not dropped to make room.
 #[test]
 fn a_full_journal_refuses() {
