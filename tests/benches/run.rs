@@ -3,7 +3,9 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
+mod books;
 mod by_hand;
+mod history;
 mod sample;
 mod workspace;
 
@@ -20,12 +22,26 @@ const ROUNDS_FAST: usize = 60;
 /// Rounds of what boots a virtual machine.
 const ROUNDS_BOOT: usize = 7;
 
+/// The tables, which can be asked for by name.
+const TABLES: [(&str, fn()); 3] =
+    [("commands", commands), ("workspace", || workspace::measure(show)), ("books", || books::measure(show))];
+
+/// Measures the tables that the arguments name, or all: `cargo bench -p pyro-tests -- books`.
 fn main() {
-    println!("| what | median | baseline | median | ratio | goal |\n|---|---|---|---|---|---|");
+    // Cargo adds an option of its own.
+    let names: Vec<_> = std::env::args().skip(1).filter(|name| !name.starts_with('-')).collect();
+    for (name, measure) in TABLES {
+        if names.is_empty() || names.iter().any(|wanted| wanted == name) {
+            println!("| what | median | baseline | median | ratio | goal |\n|---|---|---|---|---|---|");
+            measure();
+        }
+    }
+}
+
+fn commands() {
     show(&version());
     sandbox().iter().for_each(show);
     show(&boot());
-    workspace::measure(show);
 }
 
 fn show(row: &Row) {

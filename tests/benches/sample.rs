@@ -12,6 +12,8 @@ pub(crate) enum Goal {
     SpeedAtLeast(f64),
     /// Our time is below that, whatever others take.
     Below(Duration),
+    /// The ratio is that of the speeds, and only reported.
+    Speed,
     /// It is only reported.
     None,
 }
@@ -25,10 +27,11 @@ pub(crate) struct Samples {
 /// One line of the table.
 pub(crate) struct Row {
     what: String,
+    ours: String,
     baseline: String,
-    ours: Duration,
-    base: Option<Duration>,
-    goal: Goal,
+    base: String,
+    ratio: Option<f64>,
+    goal: String,
 }
 
 /// Returns how long the work takes.
@@ -56,8 +59,56 @@ impl Samples {
 
     pub(crate) fn row(self, what: &str, baseline: &str, goal: Goal) -> Row {
         let ours = median(self.ours).expect("something was measured");
-        Row { what: what.to_owned(), baseline: baseline.to_owned(), ours, base: median(self.baseline), goal }
+        let base = median(self.baseline);
+        let ms = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1e3);
+        let times = base.map(|base| ours.as_secs_f64() / base.as_secs_f64());
+        let verdict = match goal {
+            Goal::AtMost(most) => within(times, most),
+            Goal::SpeedAtLeast(least) => {
+                let reached = times.is_some_and(|times| times.recip() >= least);
+                format!("speed at least {least}: {}", verdict(reached))
+            }
+            Goal::Below(limit) => format!("below {} ms: {}", limit.as_millis(), verdict(ours < limit)),
+            Goal::None | Goal::Speed => String::new(),
+        };
+        let ratio = match goal {
+            Goal::SpeedAtLeast(_) | Goal::Speed => times.map(f64::recip),
+            Goal::AtMost(_) | Goal::Below(_) | Goal::None => times,
+        };
+        let (what, baseline) = (what.to_owned(), baseline.to_owned());
+        Row { what, ours: ms(ours), baseline, base: base.map_or_else(String::new, ms), ratio, goal: verdict }
     }
+}
+
+impl Row {
+    /// Compares lengths, both in bytes; the goal is the most that the first may be of the second.
+    pub(crate) fn of_lengths(what: &str, ours: u64, baseline: &str, base: u64, most: f64) -> Self {
+        let mib = |len: u64| format!("{:.1} MiB", as_f64(len) / as_f64(1 << 20));
+        let ratio = Some(as_f64(ours) / as_f64(base));
+        let (what, baseline, goal) = (what.to_owned(), baseline.to_owned(), within(ratio, most));
+        Self { what, ours: mib(ours), baseline, base: mib(base), ratio, goal }
+    }
+
+    /// Tells a figure that has no baseline.
+    pub(crate) fn of_figure(what: &str, ours: String, goal: &str, reached: bool) -> Self {
+        let (what, goal) = (what.to_owned(), format!("{goal}: {}", verdict(reached)));
+        Self { what, ours, baseline: String::new(), base: String::new(), ratio: None, goal }
+    }
+}
+
+fn within(ratio: Option<f64>, most: f64) -> String {
+    format!("at most {most}: {}", verdict(ratio.is_some_and(|ratio| ratio <= most)))
+}
+
+const fn verdict(reached: bool) -> &'static str {
+    if reached { "reached" } else { "missed" }
+}
+
+/// Returns a length that is small enough to be exact.
+fn as_f64(len: u64) -> f64 {
+    let (high, low) = (len >> 32, len & u64::from(u32::MAX));
+    let part = |part: u64| f64::from(u32::try_from(part).expect("it has 32 bits"));
+    part(high) * part(1 << 31) * 2.0 + part(low)
 }
 
 fn median(mut samples: Vec<Duration>) -> Option<Duration> {
@@ -65,37 +116,10 @@ fn median(mut samples: Vec<Duration>) -> Option<Duration> {
     samples.get(samples.len() / 2).copied()
 }
 
-impl Row {
-    /// Returns the ratio that the goal is about, and what there is to say of the goal.
-    fn judge(&self) -> (Option<f64>, String) {
-        let ours = self.ours.as_secs_f64();
-        let ratio = self.base.map(|base| ours / base.as_secs_f64());
-        let verdict = |reached: bool| if reached { "reached" } else { "missed" };
-        match self.goal {
-            Goal::AtMost(goal) => {
-                let reached = ratio.is_some_and(|ratio| ratio <= goal);
-                (ratio, format!("at most {goal}: {}", verdict(reached)))
-            }
-            Goal::SpeedAtLeast(goal) => {
-                let speed = ratio.map(f64::recip);
-                let reached = speed.is_some_and(|speed| speed >= goal);
-                (speed, format!("speed at least {goal}: {}", verdict(reached)))
-            }
-            Goal::Below(limit) => {
-                (ratio, format!("below {} ms: {}", limit.as_millis(), verdict(self.ours < limit)))
-            }
-            Goal::None => (ratio, String::new()),
-        }
-    }
-}
-
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1e3);
-        let (ratio, goal) = self.judge();
+        let Self { what, ours, baseline, base, ratio, goal } = self;
         let ratio = ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-        let (what, by, ours) = (&self.what, &self.baseline, ms(self.ours));
-        let base = self.base.map_or_else(String::new, ms);
-        write!(f, "| {what} | {ours} | {by} | {base} | {ratio} | {goal} |")
+        write!(f, "| {what} | {ours} | {baseline} | {base} | {ratio} | {goal} |")
     }
 }

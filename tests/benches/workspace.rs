@@ -244,7 +244,7 @@ fn ingest(place: &Place<'_>) -> Row {
 }
 
 /// Returns the most memory that a process has had at once.
-fn peak_mib(pid: i32) -> u64 {
+pub(crate) fn peak_mib(pid: i32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the kernel tells");
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
