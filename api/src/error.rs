@@ -123,6 +123,8 @@ codes! {
     ShellFailed = "shell_failed",
     /// The shell's job does not read, and no more input can be held for it.
     ShellBusy = "shell_busy",
+    /// The shell ended before it took the input, which is on record.
+    ShellEnded = "shell_ended",
     /// The guest of the shell is gone.
     ShellLost = "shell_lost",
     /// The seed or source is not there, or is neither a directory nor an archive.

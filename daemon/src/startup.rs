@@ -75,6 +75,9 @@ impl From<&StartupError> for ApiError {
         let told = Self::new(code, message);
         match code {
             ErrorCode::LogCorrupt => told.with_hint("`pyro log verify` tells more; `pyro log repair` takes everything from the first bad event on out of the log"),
+            ErrorCode::DaemonRunning => {
+                told.with_hint("other commands use it by themselves; `pyro daemon stop` ends it, and guests go on")
+            }
             ErrorCode::StorageFull => told.with_hint("free some space in PYRO_HOME and try again"),
             ErrorCode::StorageFailed => {
                 told.with_hint("the disk of PYRO_HOME cannot be read or written; the next command tries again")

@@ -81,7 +81,7 @@ impl Event {
             Self::ExecRequested(_) => "A command is on record and is sent to the guest at most once.",
             Self::ExecStarted(_) => "The guest says that the command runs.",
             Self::ExecExited(_) => {
-                "Done: the command ran to its end. The digests are those of its whole output."
+                "Done: the command ran to its end. The digests are those of its output, without what was dropped before."
             }
             Self::ExecFailed(_) => "Failed: the command never ran.",
             Self::ExecLost(_) => {

@@ -207,7 +207,7 @@ impl Session {
             (Ok(true), _) | (Ok(false), Outcome::Repeated(_)) => Ok(()),
             (Ok(false), Outcome::Done(_)) => {
                 let message = format!("shell {shell} ended before it took the input");
-                Err(ApiError::new(ErrorCode::InvalidState, message).into())
+                Err(ApiError::new(ErrorCode::ShellEnded, message).into())
             }
             (Err(_late), _) => {
                 let message = format!("the guest of shell {shell} does not answer");

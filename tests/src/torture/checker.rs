@@ -11,6 +11,9 @@ use super::payload::Received;
 /// Errors that refuse a request before anything happens.
 const REFUSALS: [&str; 3] = ["unknown_workspace", "invalid_state", "limit_reached"];
 
+/// The error of input that is on record and that its shell did not take.
+const ENDED: &str = "shell_ended";
+
 /// The code of a shell that ended by what was typed last.
 const SHELL_EXIT_CODE: u64 = 5;
 
@@ -153,16 +156,14 @@ impl<'a> Checker<'a> {
 
     fn typing(&mut self, told: &Told, token: &str) {
         match &told.answer {
-            Answer::Done(_) => {
+            Answer::Failed(code) if code != ENDED => self.refusal(told, code, "input"),
+            Answer::Done(_) | Answer::Failed(_) => {
                 let place = self.ledger.place(&told.request, "input");
                 let inputs =
                     place.and_then(|place| self.ledger.inputs.get(place)).map_or(&[][..], Vec::as_slice);
                 let count = inputs.iter().filter(|input| types(&input.text, token)).count();
                 self.expect(count == 1, "lost answer", || format!("typed {count} times: {told:?}"));
             }
-            // Also said of a shell that ended before it took the input, which is on record then.
-            Answer::Failed(code) if code == "invalid_state" => {}
-            Answer::Failed(code) => self.refusal(told, code, "input"),
             Answer::Cut => {}
         }
     }
