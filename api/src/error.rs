@@ -135,6 +135,8 @@ codes! {
     SyncFailed = "sync_failed",
     /// Whether the files are in place cannot be known.
     SyncLost = "sync_lost",
+    /// The tree of files could not be mounted, or a mount could not be taken away.
+    MountFailed = "mount_failed",
     /// The disk that holds pyro's files is full.
     StorageFull = "storage_full",
     /// Pyro's files could not be read or written.

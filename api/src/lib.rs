@@ -26,11 +26,13 @@ mod daemon_process;
 mod error;
 mod frame;
 mod home;
+pub mod json;
 mod keyboard;
 mod link;
 mod log_check;
 mod log_point;
 mod message;
+mod mount_point;
 mod operation;
 mod readiness;
 mod request;
@@ -58,28 +60,30 @@ pub use message::{
     API_VERSION, ClientMessage, Hello, Progress, PullProgress, RunProgress, ServerMessage, SyncPhase,
     SyncProgress, Welcome, face::face_of,
 };
+pub use mount_point::default_mount_point;
 pub use operation::{Operation, Request, Response};
 pub use pyro_core::{Face, RequestId};
 pub use readiness::Readiness;
 pub use request::{
     DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
-    EnvPruneRequest, EnvPullRequest, LogHeadRequest, LogRequest, LogShowRequest, Resume, RunRequest,
-    ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest, ShellOpenRequest,
-    ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest, VmCreateRequest,
-    VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest,
-    VmStatusRequest, VmStopRequest, WindowSize, WorkspaceCreateRequest, WorkspaceDeleteRequest,
-    WorkspaceExecRequest, WorkspaceListRequest, WorkspaceLogsRequest, WorkspaceStartRequest,
-    WorkspaceStatusRequest, WorkspaceStopRequest, WorkspaceSyncPushRequest,
+    EnvPruneRequest, EnvPullRequest, LogHeadRequest, LogRequest, LogShowRequest, MountRequest, Resume,
+    RunRequest, ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest,
+    ShellOpenRequest, ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest,
+    UmountRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest,
+    VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest, WindowSize, WorkspaceCreateRequest,
+    WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest, WorkspaceLogsRequest,
+    WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest, WorkspaceSyncPushRequest,
 };
 pub use request_id::{RequestIdError, new_request_id, parse_request_id};
 pub use response::{
     BackendReport, Capabilities, Cleanup, CommandRecord, ConnectedNetwork, DaemonStatus, DaemonStopped,
     DeleteResult, DoctorReport, EnvList, EnvObject, EventActor, ExecOutcome, ExecResult, KvmReport,
-    LastCommand, LogEnd, LogEntry, LogEvent, LogExplanation, LogHead, NetworkInfo, NetworkingReport,
-    NoNetwork, OutputText, PruneResult, PullResult, ReapResult, RunOutcome, RunResult, RuntimeReport,
-    ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult, ShellSignalResult,
-    ShellWriteResult, SyncResult, ToolReport, VmObject, WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs,
-    WorkspaceLogsEnd, WorkspaceObject, WorkspaceSeed, WorkspaceSync,
+    LastCommand, LogEnd, LogEntry, LogEvent, LogExplanation, LogHead, MountObject, NetworkInfo,
+    NetworkingReport, NoNetwork, OutputText, PruneResult, PullResult, ReapResult, RunOutcome, RunResult,
+    RuntimeReport, ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult,
+    ShellSignalResult, ShellWriteResult, SyncResult, ToolReport, UmountResult, VmObject,
+    WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd, WorkspaceObject, WorkspaceSeed,
+    WorkspaceSync,
 };
 pub use run::{Followed, Run, RunEvent};
 pub use signal::signal_name;

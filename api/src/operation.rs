@@ -6,20 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::request::{
     DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
-    EnvPruneRequest, EnvPullRequest, LogHeadRequest, LogRequest, LogShowRequest, RunRequest,
+    EnvPruneRequest, EnvPullRequest, LogHeadRequest, LogRequest, LogShowRequest, MountRequest, RunRequest,
     ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest, ShellOpenRequest,
-    ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest, VmCreateRequest,
-    VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest,
-    VmStatusRequest, VmStopRequest, WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest,
-    WorkspaceListRequest, WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest,
-    WorkspaceStopRequest, WorkspaceSyncPushRequest,
+    ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest, UmountRequest,
+    VmCreateRequest, VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest, VmReapExpiredRequest,
+    VmStartRequest, VmStatusRequest, VmStopRequest, WorkspaceCreateRequest, WorkspaceDeleteRequest,
+    WorkspaceExecRequest, WorkspaceListRequest, WorkspaceLogsRequest, WorkspaceStartRequest,
+    WorkspaceStatusRequest, WorkspaceStopRequest, WorkspaceSyncPushRequest,
 };
 use crate::request_id::new_request_id;
 use crate::response::{
     DaemonStatus, DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject, ExecOutcome, LogEnd,
-    LogExplanation, LogHead, NetworkInfo, PruneResult, PullResult, ReapResult, RunOutcome, ShellCloseResult,
-    ShellFollowEnd, ShellList, ShellObject, ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult,
-    VmObject, WorkspaceDeleteResult, WorkspaceList, WorkspaceLogsEnd, WorkspaceObject,
+    LogExplanation, LogHead, MountObject, NetworkInfo, PruneResult, PullResult, ReapResult, RunOutcome,
+    ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult, ShellSignalResult,
+    ShellWriteResult, SyncResult, UmountResult, VmObject, WorkspaceDeleteResult, WorkspaceList,
+    WorkspaceLogsEnd, WorkspaceObject,
 };
 
 /// A request whose response has a known type.
@@ -162,6 +163,10 @@ operations! {
     LogHead(LogHeadRequest) -> LogHead,
     /// Tells what this host can do.
     Doctor(DoctorRequest) -> DoctorReport,
+    /// Mounts the tree of files.
+    Mount(MountRequest) -> MountObject,
+    /// Takes a mount away.
+    Umount(UmountRequest) -> UmountResult,
     /// Tells about the daemon.
     DaemonStatus(DaemonStatusRequest) -> DaemonStatus,
     /// Ends the daemon. Guests go on.

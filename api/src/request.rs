@@ -1,6 +1,7 @@
 //! Requests. The documentation of a field is also its help on the command line and its description in schemas.
 
 mod log;
+mod mount;
 mod shell;
 mod workspace;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::request_id::parse_request_id;
 
 pub use log::{LogHeadRequest, LogRequest, LogShowRequest};
+pub use mount::{MountRequest, UmountRequest};
 pub use shell::{
     ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest, ShellOpenRequest,
     ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest, WindowSize,

@@ -1,6 +1,7 @@
 //! Responses, with exactly the keys of the contract. Keys that `skip_serializing_if` leaves out appear only when they
 //! have something to say.
 
+mod mount;
 mod shell;
 mod workspace;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::captured::CapturedStream;
 
+pub use mount::{MountObject, UmountResult};
 pub use shell::{
     ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult, ShellSignalResult,
     ShellWriteResult,
@@ -574,6 +576,8 @@ pub struct DaemonStatus {
     pub workspaces: u64,
     /// How many clients are connected, this one included.
     pub clients: u64,
+    /// Where the tree of files is mounted.
+    pub mounts: Vec<MountObject>,
 }
 
 /// The end of a daemon.

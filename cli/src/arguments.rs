@@ -51,6 +51,17 @@ each.
 
 Ctrl-C ends the command and deletes the VM; a second one does not wait for that.";
 
+const MOUNT_EXAMPLES: &str = "\
+Examples:
+  pyro mount                                 at /mnt/pyro, or in $XDG_RUNTIME_DIR
+  pyro mount ~/workspaces
+  cat /mnt/pyro/README                       what is where
+  tail -f /mnt/pyro/by-name/web/logs/latest/stdout
+  echo exec make test > /mnt/pyro/by-name/web/ctl
+
+It stays until `pyro umount`, also over restarts of the daemon. Only you can look into it, unless
+--allow-other is given. What is written there becomes an event of the log.";
+
 /// Disposable Linux workspaces: runs commands in microVMs and keeps a log of everything that happened
 #[derive(Clone, Debug, Parser)]
 #[command(
@@ -83,6 +94,11 @@ pub(crate) enum Command {
     Doctor(WithFormat<DoctorRequest>),
     /// Shows, checks and exports the event log
     Log(LogArgs),
+    /// Mounts the workspaces, their output and the log as files
+    #[command(after_help = MOUNT_EXAMPLES)]
+    Mount(MountArgs),
+    /// Takes a mount away
+    Umount(UmountArgs),
     /// Runs, shows and ends the daemon that owns the log and the guests
     #[command(subcommand, arg_required_else_help = true)]
     Daemon(DaemonCommand),
@@ -150,6 +166,27 @@ pub(crate) struct DemoArgs {
     /// Give the guest outbound network access and make an HTTP request
     #[arg(long)]
     pub(crate) network: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MountArgs {
+    /// Directory to mount at; it is made if it is missing, and must be empty
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Option<String>,
+    /// Let other users look into it
+    #[arg(long)]
+    pub(crate) allow_other: bool,
+    #[command(flatten)]
+    pub(crate) format: JsonFlag,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UmountArgs {
+    /// Directory of the mount; without it, the only one there is
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Option<String>,
+    #[command(flatten)]
+    pub(crate) format: JsonFlag,
 }
 
 #[derive(Clone, Copy, Debug, Args)]

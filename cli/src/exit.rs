@@ -4,10 +4,9 @@ use std::io;
 use std::process::ExitCode;
 
 use nix::sys::signal::Signal;
-use pyro_api::{ApiError, CallError, ConnectError, ErrorCode};
+use pyro_api::{ApiError, CallError, ConnectError, ErrorCode, json};
 use serde::Serialize;
 
-use crate::json;
 use crate::sanitize;
 use crate::sink::Sink;
 

@@ -8,7 +8,6 @@ mod exit;
 mod follow;
 mod host_path;
 mod interrupts;
-mod json;
 mod live_view;
 mod progress_view;
 mod pull_view;

@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use crate::event::{
     BackendProbed, ClockObserved, DaemonStarted, DaemonStopped, DeleteReason, EnvironmentInstallFailed,
     EnvironmentInstalled, EnvironmentRemoved, ExecExited, ExecFailed, ExecLost, ExecStarted, Lifetime,
-    OperationResolved, OutputDropped, ShellExited, ShellFailed, ShellLost, ShellSignal, ShellStarted,
-    SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncSource, TerminalSize, WorkspaceKind, WorkspaceSpec,
-    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
+    Mounted, OperationResolved, OutputDropped, ShellExited, ShellFailed, ShellLost, ShellSignal,
+    ShellStarted, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncSource, TerminalSize, Unmounted,
+    WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
 };
 use crate::ids::{ExecNumber, ShellId, SyncNumber, Timestamp, WorkspaceId};
 use crate::limits::Limits;
@@ -29,6 +29,10 @@ pub enum Command {
     RecordLimits(Limits),
     /// The host's clocks were read.
     RecordClock(ClockObserved),
+    /// The tree of files is shown at a place.
+    RecordMounted(Mounted),
+    /// The tree of files is not shown at a place any more.
+    RecordUnmounted(Unmounted),
     /// A way to run guests was tried.
     RecordProbe(BackendProbed),
     /// An environment was installed.

@@ -4,6 +4,7 @@
 //! struct. Changing a struct that has been released means adding a new one beside it (see `docs/log-format.md`).
 
 mod kind;
+mod mount;
 mod outcome;
 mod output;
 mod shell;
@@ -19,6 +20,7 @@ use crate::environment::EnvironmentName;
 use crate::ids::{ExecNumber, RequestId, Seq, Timestamp, WorkspaceId};
 use crate::limits::Limits;
 
+pub use mount::{Mounted, Unmounted};
 pub use outcome::{Evidence, Operation, OperationResolved, RequestMet};
 pub use output::{DropPolicy, OutputDropped};
 pub use shell::{
@@ -93,6 +95,10 @@ pub enum Event {
     LimitsChanged(LimitsChanged),
     /// The host's clocks were read, and they are not as before.
     ClockObserved(ClockObserved),
+    /// The tree of files is shown at a place from now on.
+    Mounted(Mounted),
+    /// It is not shown there any more.
+    Unmounted(Unmounted),
     /// A way to run guests was tried on this host.
     BackendProbed(BackendProbed),
     /// An environment was installed.
@@ -180,6 +186,8 @@ impl Event {
             | Self::DaemonStopped(_)
             | Self::LimitsChanged(_)
             | Self::ClockObserved(_)
+            | Self::Mounted(_)
+            | Self::Unmounted(_)
             | Self::BackendProbed(_)
             | Self::EnvironmentInstalled(_)
             | Self::EnvironmentInstallFailed(_)
@@ -229,6 +237,8 @@ impl Event {
             Self::DaemonStopped(_) => "daemon_stopped",
             Self::LimitsChanged(_) => "limits_changed",
             Self::ClockObserved(_) => "clock_observed",
+            Self::Mounted(_) => "mounted",
+            Self::Unmounted(_) => "unmounted",
             Self::BackendProbed(_) => "backend_probed",
             Self::EnvironmentInstalled(_) => "environment_installed",
             Self::EnvironmentInstallFailed(_) => "environment_install_failed",

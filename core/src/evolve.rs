@@ -20,6 +20,8 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         Event::DaemonStarted(event) => state.daemon = Some(event.clone()),
         Event::LimitsChanged(event) => state.limits = event.limits,
         Event::ClockObserved(event) => observe_clock(state, event),
+        Event::Mounted(event) => drop(state.mounts.insert(event.path.clone(), event.clone())),
+        Event::Unmounted(event) => drop(state.mounts.remove(&event.path)),
         Event::BackendProbed(event) => {
             state.probes.insert((event.backend, event.accelerator), event.clone());
         }

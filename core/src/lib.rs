@@ -36,12 +36,12 @@ pub use event::{
     Accelerator, Actor, Backend, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped,
     DeleteReason, DropPolicy, Envelope, EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved,
     Event, Evidence, ExecCancelRequested, ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted,
-    ExecutionMode, ExitStatus, Face, Lifetime, LimitsChanged, Operation, OperationResolved, OutputDropped,
-    ProbeVerdict, Process, RequestMet, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput,
-    ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted, StopReason,
-    StreamSummary, SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncPurpose,
-    SyncRequested, SyncSource, SyncSourceKind, TerminalSize, UnknownEvent, WorkspaceCreated,
-    WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
+    ExecutionMode, ExitStatus, Face, Lifetime, LimitsChanged, Mounted, Operation, OperationResolved,
+    OutputDropped, ProbeVerdict, Process, RequestMet, ShellClosed, ShellClosing, ShellExited, ShellFailed,
+    ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted,
+    StopReason, StreamSummary, SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost,
+    SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize, UnknownEvent, Unmounted,
+    WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
     WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 pub use evolve::evolve;

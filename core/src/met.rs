@@ -24,6 +24,8 @@ pub fn met(command: &Command) -> Option<Event> {
         | Command::RecordDaemonStopped(_)
         | Command::RecordLimits(_)
         | Command::RecordClock(_)
+        | Command::RecordMounted(_)
+        | Command::RecordUnmounted(_)
         | Command::RecordProbe(_)
         | Command::RecordEnvironmentInstalled(_)
         | Command::RecordEnvironmentInstallFailed(_)

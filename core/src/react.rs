@@ -52,6 +52,8 @@ pub fn react(state: &State, event: &Event) -> Vec<Action> {
         | Event::DaemonStopped(_)
         | Event::LimitsChanged(_)
         | Event::ClockObserved(_)
+        | Event::Mounted(_)
+        | Event::Unmounted(_)
         | Event::BackendProbed(_)
         | Event::EnvironmentInstalled(_)
         | Event::EnvironmentInstallFailed(_)

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::environment::EnvironmentName;
 use crate::event::{
     Accelerator, Backend, BackendProbed, ClockObserved, DaemonStarted, DeleteReason, EnvironmentInstalled,
-    ExitStatus, Lifetime, StopReason, SyncChanges, SyncPurpose, SyncSource, TerminalSize, WorkspaceKind,
-    WorkspaceSpec, WorkspaceStarted,
+    ExitStatus, Lifetime, Mounted, StopReason, SyncChanges, SyncPurpose, SyncSource, TerminalSize,
+    WorkspaceKind, WorkspaceSpec, WorkspaceStarted,
 };
 use crate::gaps::Gaps;
 use crate::ids::{ExecNumber, Seq, ShellId, SyncNumber, Timestamp, WorkspaceId};
@@ -36,6 +36,8 @@ pub struct State {
     pub environments: BTreeMap<EnvironmentName, EnvironmentInstalled>,
     /// Workspaces and VMs that are not deleted.
     pub workspaces: BTreeMap<WorkspaceId, Arc<Workspace>>,
+    /// Where the tree of files is shown, by directory.
+    pub mounts: BTreeMap<String, Mounted>,
     /// How long the last boot took in each way in which a guest has been booted, in milliseconds.
     pub boots_ms: BTreeMap<(Backend, Accelerator), u64>,
 }

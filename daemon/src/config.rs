@@ -24,6 +24,7 @@ pub(crate) struct Config {
     pub(crate) limits: LimitsConfig,
     pub(crate) disk_mib: DiskMib,
     pub(crate) retention: RetentionConfig,
+    pub(crate) mount: MountChoice,
 }
 
 /// Which backend runs guests.
@@ -48,6 +49,22 @@ pub(crate) enum AcceleratorChoice {
     Auto,
     /// QEMU's translator, without trying KVM.
     Tcg,
+}
+
+/// Whether the tree of files is mounted when the daemon starts.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum MountChoice {
+    /// At the place that `pyro mount` takes by itself, or not at all.
+    Wanted(bool),
+    /// At this one.
+    At(PathBuf),
+}
+
+impl Default for MountChoice {
+    fn default() -> Self {
+        Self::Wanted(false)
+    }
 }
 
 /// Size of a workspace's writable disk, in MiB; the file is sparse.
@@ -175,8 +192,15 @@ mod tests {
         assert_eq!(Config::load(&path).unwrap(), Config::default());
         std::fs::write(&path, "backend = \"qemu\"\n[limits]\nguests_max = 4\n").unwrap();
         let config = Config::load(&path).unwrap();
-        assert_eq!(config.backend, BackendChoice::Qemu);
+        assert_eq!((config.backend, &config.mount), (BackendChoice::Qemu, &MountChoice::Wanted(false)));
         let limits = config.limits(1000);
         assert_eq!((limits.guests_max, limits.mem_mib_total, limits.vcpu_max), (4, 800, 32));
+    }
+
+    #[test]
+    fn a_mount_is_a_wish_or_a_place() {
+        let mount = |text: &str| toml::from_str::<Config>(text).unwrap().mount;
+        assert_eq!(mount("mount = true"), MountChoice::Wanted(true));
+        assert_eq!(mount("mount = \"/srv/pyro\""), MountChoice::At("/srv/pyro".into()));
     }
 }

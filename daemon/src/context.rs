@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::engine::{Engine, Origin, Outcome, Refusal};
+use crate::mounts::Mounts;
 use crate::openings::Openings;
 use crate::programs::Programs;
 use crate::retention::Retention;
@@ -41,6 +42,7 @@ pub(crate) struct Context {
     pub(crate) streams: Streams,
     pub(crate) syncs: LiveSyncs,
     pub(crate) tethers: Tethers,
+    pub(crate) mounts: Mounts,
     pub(crate) openings: Openings,
     pub(crate) programs: Programs,
     pub(crate) tools: Tools,

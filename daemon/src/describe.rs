@@ -28,6 +28,8 @@ pub(crate) fn data(event: &Event) -> Value {
         Event::ClockObserved(event) => {
             json!({ "host_boot_id": event.host_boot_id, "offset_us": event.offset_us })
         }
+        Event::Mounted(event) => json!({ "path": event.path, "allow_other": event.allow_other }),
+        Event::Unmounted(event) => json!({ "path": event.path }),
         Event::BackendProbed(event) => json!({
             "backend": event.backend.as_str(), "accelerator": event.accelerator.as_str(),
             "fingerprint": event.fingerprint, "verdict": verdict(&event.verdict),

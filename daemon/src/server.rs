@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::context::Context;
 use crate::startup::{self, StartupError};
-use crate::{backend, driver, expiry, sessions, tethers};
+use crate::{backend, driver, expiry, mounts, sessions, tethers};
 
 /// Most connections at once; further ones wait in the listener's backlog. A client uses one.
 const CONNECTIONS_MAX: usize = 1024;
@@ -73,6 +73,8 @@ async fn serve(home: Home, ready: &mut Option<OwnedFd>) -> Result<(), StartupErr
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(driver::dispatch(Arc::clone(&context), actions, inherited));
     tokio::spawn(expiry::run(Arc::clone(&context)));
+    tokio::spawn(mounts::follow(Arc::clone(&context)));
+    mounts::restore(&context).await;
     tethers::await_clients(&context, &context.engine.state());
     report(ready, &Readiness::Ready);
     tracing::info!(pid = std::process::id(), home = %context.home.root().display(), "ready");
@@ -100,6 +102,7 @@ async fn serve(home: Home, ready: &mut Option<OwnedFd>) -> Result<(), StartupErr
         let fact = DaemonStopped { reason: reason.to_owned() };
         context.record_quietly(Command::RecordDaemonStopped(fact)).await;
     }
+    tokio::task::block_in_place(|| context.mounts.end_all());
     // Only the socket of this daemon is removed: it still holds the lock of the log.
     let _gone_already = std::fs::remove_file(context.home.socket());
     Ok(())

@@ -114,6 +114,7 @@ impl Sink {
             let Some(writer) = &mut self.writer else { return Ok(()) };
             let len = writer.append(offset, data, clock::now())?;
             self.live.grow_to(len);
+            self.context.mounts.stream_grew(self.workspace, self.stream);
             self.owed = Some(len);
             self.count();
             Ok(())

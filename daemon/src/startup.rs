@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::context::Context;
 use crate::engine::{Engine, Refusal};
+use crate::mounts::Mounts;
 use crate::openings::Openings;
 use crate::programs::Programs;
 use crate::retention::{self, Retention};
@@ -118,6 +119,7 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
         streams: Streams::default(),
         syncs: LiveSyncs::default(),
         tethers: Tethers::default(),
+        mounts: Mounts::default(),
         openings: Openings::default(),
         programs: Programs::find()?,
         tools: Tools::of_host(),

@@ -7,6 +7,7 @@ mod guest;
 mod host_sandbox;
 mod layering;
 mod log;
+mod mount;
 mod powercut;
 mod races;
 mod refusals;

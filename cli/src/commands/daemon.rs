@@ -5,7 +5,9 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 
-use pyro_api::{ApiError, DaemonStatus, DaemonStatusRequest, ErrorCode, Home, Readiness, stop_daemon};
+use pyro_api::{
+    ApiError, DaemonStatus, DaemonStatusRequest, ErrorCode, Home, MountObject, Readiness, stop_daemon,
+};
 use serde::Serialize;
 
 use super::print;
@@ -102,7 +104,7 @@ fn status(format: Format) -> Result<ExitCode, Failure> {
 
 fn status_text(status: &DaemonStatus) -> String {
     format!(
-        "Daemon: running as pid {}\nVersion: {}\nHome: {}\nLog file: {}\nUptime: {} s\nEvents: {}\nWorkspaces: {} ({} with a guest)\nClients: {}\n",
+        "Daemon: running as pid {}\nVersion: {}\nHome: {}\nLog file: {}\nUptime: {} s\nEvents: {}\nWorkspaces: {} ({} with a guest)\nClients: {}\nMounts: {}\n",
         status.pid,
         sanitize::line(&status.version),
         sanitize::line(&status.home),
@@ -111,8 +113,14 @@ fn status_text(status: &DaemonStatus) -> String {
         status.head_seq,
         status.workspaces,
         status.guests,
-        status.clients
+        status.clients,
+        sanitize::line(&mounts(&status.mounts))
     )
+}
+
+fn mounts(mounts: &[MountObject]) -> String {
+    let paths: Vec<&str> = mounts.iter().map(|mount| mount.path.as_str()).collect();
+    if paths.is_empty() { "none".to_owned() } else { paths.join(", ") }
 }
 
 /// What `daemon stop` did.

@@ -5,6 +5,7 @@ mod demo;
 mod doctor;
 mod env;
 pub(crate) mod log;
+mod mount;
 mod run;
 mod workspace;
 
@@ -13,9 +14,10 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use pyro_api::json;
+
 use crate::arguments::{Cli, Command};
 use crate::exit::{Failure, Format};
-use crate::json;
 use crate::sink::Sink;
 
 use daemon::DaemonRun;
@@ -52,6 +54,8 @@ impl Cli {
                 log::Execution::Repair(repair) => return Invocation::RepairLog(repair),
                 log::Execution::Done(format, result) => (format, result),
             },
+            Command::Mount(args) => (Format::from_flag(args.format.json), mount::mount(args)),
+            Command::Umount(args) => (Format::from_flag(args.format.json), mount::umount(args)),
             Command::Daemon(command) => match daemon::execute(command) {
                 daemon::Execution::Become(run) => return Invocation::Daemon(run),
                 daemon::Execution::Done(format, result) => (format, result),

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use pyro_api::{RunOutcome, RunRequest, RunResult};
+use pyro_api::{RunOutcome, RunRequest, RunResult, json};
 
 use crate::arguments::RunArgs;
 use crate::exit::{Failure, Format};
 use crate::follow::{capture, command_line, follow};
-use crate::json;
 use crate::live_view::LiveView;
 use crate::sanitize;
 use crate::sink::Sink;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pyro_api::{
     BackendReport, Capabilities, DaemonStatus, DoctorReport, EnvList, EnvObject, EventActor, Face, KvmReport,
-    LogEnd, LogEvent, LogRequest, NetworkingReport, PruneResult, PullResult, Request, Response,
+    LogEnd, LogEvent, LogRequest, MountObject, NetworkingReport, PruneResult, PullResult, Request, Response,
     RuntimeReport, ServerMessage, ToolReport,
 };
 use serde_json::{Value, json};
@@ -289,6 +289,7 @@ fn daemon_status_only_looks() {
         guests: 1,
         workspaces: 2,
         clients: 1,
+        mounts: vec![MountObject { path: "/mnt/pyro".to_owned(), allow_other: false }],
     };
     let (text, json) = both(&["daemon", "status"], &Response::DaemonStatus(status));
     insta::assert_snapshot!("daemon_status", text);

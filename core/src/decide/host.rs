@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 
 use crate::event::{
     BackendProbed, ClockObserved, DaemonStarted, DaemonStopped, EnvironmentInstallFailed,
-    EnvironmentInstalled, EnvironmentRemoved, Event, LimitsChanged,
+    EnvironmentInstalled, EnvironmentRemoved, Event, LimitsChanged, Mounted, Unmounted,
 };
 use crate::limits::Limits;
+use crate::rejection::Rejection;
 use crate::state::State;
 
 pub(super) fn daemon_started(fact: &DaemonStarted) -> Vec<Event> {
@@ -31,6 +32,19 @@ pub(super) fn clock(state: &State, fact: &ClockObserved) -> Vec<Event> {
             && known.offset_us.abs_diff(fact.offset_us) < CLOCK_TOLERANCE_US
     });
     if as_before { Vec::new() } else { vec![Event::ClockObserved(fact.clone())] }
+}
+
+pub(super) fn mounted(state: &State, fact: &Mounted) -> Vec<Event> {
+    // A daemon that shows what an earlier one showed has nothing to tell.
+    if state.mounts.get(&fact.path) == Some(fact) { Vec::new() } else { vec![Event::Mounted(fact.clone())] }
+}
+
+pub(super) fn unmounted(state: &State, fact: &Unmounted) -> Result<Vec<Event>, Rejection> {
+    if state.mounts.contains_key(&fact.path) {
+        Ok(vec![Event::Unmounted(fact.clone())])
+    } else {
+        Err(Rejection::Stale)
+    }
 }
 
 pub(super) fn probed(fact: &BackendProbed) -> Vec<Event> {

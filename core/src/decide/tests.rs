@@ -11,8 +11,9 @@ use alloc::vec::Vec;
 use super::decide;
 use crate::event::{
     Accelerator, Actor, Backend, Cause, ClockObserved, DeleteReason, Envelope, Event, Evidence, ExecExited,
-    ExecRequested, ExitStatus, Face, Lifetime, Operation, OperationResolved, Process, StopReason,
-    StreamSummary, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
+    ExecRequested, ExitStatus, Face, Lifetime, Mounted, Operation, OperationResolved, Process, StopReason,
+    StreamSummary, Unmounted, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted,
+    WorkspaceStopped,
 };
 use crate::ids::{ExecNumber, Seq, Timestamp, WorkspaceId};
 use crate::rejection::Rejection;
@@ -409,4 +410,18 @@ fn evidence_is_for_what_is_open() {
     assert_eq!(when(&running, &resolved), Ok(vec!["operation_resolved"]));
     let ended = [running, vec![exited(ID, 1)]].concat();
     assert_eq!(when(&ended, &resolved), Err(Rejection::Stale));
+}
+
+/// Catches a mount that comes back although it was taken away, and a log that grows with each start of the daemon.
+#[test]
+fn a_mount_is_told_once_and_stays_until_it_is_taken_away() {
+    let at = |path: &str, allow_other| Mounted { path: path.to_string(), allow_other };
+    let mounted = |path: &str, allow_other| Command::RecordMounted(at(path, allow_other));
+    let unmounted = |path: &str| Command::RecordUnmounted(Unmounted { path: path.to_string() });
+    let history = [mounted("/mnt/a", false), mounted("/mnt/b", false)];
+    assert_eq!(when(&history, &mounted("/mnt/a", false)), Ok(vec![]));
+    assert_eq!(when(&history, &mounted("/mnt/a", true)), Ok(vec!["mounted"]));
+    assert_eq!(when(&history, &unmounted("/mnt/c")), Err(Rejection::Stale));
+    let (state, _) = given(&[history.to_vec(), vec![unmounted("/mnt/a"), mounted("/mnt/b", true)]].concat());
+    assert_eq!(state.mounts.into_values().collect::<Vec<_>>(), [at("/mnt/b", true)]);
 }

@@ -9,6 +9,8 @@ impl Event {
         "daemon_stopped",
         "limits_changed",
         "clock_observed",
+        "mounted",
+        "unmounted",
         "backend_probed",
         "environment_installed",
         "environment_install_failed",
@@ -61,6 +63,10 @@ impl Event {
             Self::ClockObserved(_) => {
                 "The host was booted, or somebody set its clock: times before and after it are to be compared with care."
             }
+            Self::Mounted(_) => {
+                "The tree of files is shown at this directory, by this daemon and by those that follow it."
+            }
+            Self::Unmounted(_) => "The tree of files is not shown at this directory any more.",
             Self::BackendProbed(_) => {
                 "A way to run guests was tried on this host; the verdict holds while the fingerprint is the same."
             }

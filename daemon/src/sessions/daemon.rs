@@ -27,6 +27,7 @@ impl Session {
             guests: state.guests() as u64,
             workspaces: state.workspaces.len() as u64,
             clients: context.clients.load(Ordering::Relaxed),
+            mounts: context.mounts.list(),
         }
     }
 

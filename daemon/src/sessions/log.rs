@@ -272,7 +272,8 @@ fn unreadable(error: ReadError) -> Failure {
     Failure::Told(ApiError::new(ErrorCode::LogCorrupt, error).with_hint(hint))
 }
 
-fn log_event(envelope: &Envelope) -> LogEvent {
+/// Returns what is told of an event.
+pub(super) fn log_event(envelope: &Envelope) -> LogEvent {
     let actor = envelope.actor.clone();
     LogEvent {
         seq: envelope.seq.0,

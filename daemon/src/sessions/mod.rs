@@ -9,6 +9,8 @@ mod history;
 mod life;
 mod log;
 mod mirror;
+mod mount;
+mod mount_host;
 mod repeat;
 mod run;
 mod shell;
@@ -36,6 +38,7 @@ use crate::engine::{Origin, Refusal};
 use crate::peer::{Peer, PeerError};
 
 pub(crate) use environments::chain;
+pub(crate) use mount_host::MountHost;
 
 /// How long a new connection may take to say who it is.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
@@ -206,6 +209,8 @@ impl Session {
             Request::LogShow(request) => self.log_show(request).await.map(Response::LogShow),
             Request::LogHead(request) => self.log_head(request).await.map(Response::LogHead),
             Request::Doctor(request) => self.doctor(request).await.map(Response::Doctor),
+            Request::Mount(request) => self.mount(request).await.map(Response::Mount),
+            Request::Umount(request) => self.umount(request).await.map(Response::Umount),
             Request::DaemonStatus(_) => Ok(Response::DaemonStatus(self.daemon_status())),
             Request::DaemonStop(request) => self.daemon_stop(request).await.map(Response::DaemonStop),
         }

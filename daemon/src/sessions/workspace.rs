@@ -21,6 +21,7 @@ use super::sync::{Leave, absolute, detected, reports, sync_end};
 use super::watch::{Scope, Watch};
 use super::{Failure, Session};
 use crate::clock;
+use crate::context::Context;
 use crate::engine::Outcome;
 use crate::openings::{Abandoned, Claim};
 
@@ -158,7 +159,8 @@ impl Session {
         let mut own: Vec<_> =
             state.workspaces.iter().filter(|(_, workspace)| workspace.kind == KIND).collect();
         own.sort_by_key(|(id, workspace)| (workspace.created_at, **id));
-        let workspaces: Vec<_> = own.into_iter().map(|(id, workspace)| self.object(*id, workspace)).collect();
+        let workspaces: Vec<_> =
+            own.into_iter().map(|(id, workspace)| object(&self.context, *id, workspace)).collect();
         Ok(WorkspaceList { count: workspaces.len() as u64, workspaces })
     }
 
@@ -176,7 +178,7 @@ impl Session {
             ApiError::new(ErrorCode::UnknownWorkspace, message)
         })?;
         let workspace = state.workspace(id).ok_or_else(|| gone(id, KIND))?;
-        Ok(self.object(id, workspace))
+        Ok(object(&self.context, id, workspace))
     }
 
     pub(super) async fn workspace_exec(
@@ -236,38 +238,39 @@ impl Session {
     }
 
     async fn workspace_object(&self, id: WorkspaceId, moment: Moment) -> Result<WorkspaceObject, Failure> {
-        Ok(self.object(id, &*self.look_at(id, KIND, moment).await?))
+        Ok(object(&self.context, id, &*self.look_at(id, KIND, moment).await?))
     }
+}
 
-    fn object(&self, id: WorkspaceId, workspace: &Workspace) -> WorkspaceObject {
-        let spec = &workspace.spec;
-        let mut metadata = metadata(workspace);
-        metadata.insert("workspace_path".to_owned(), WORKSPACE_PATH.to_owned());
-        let host_dir = self.context.workspace_dir(id).display().to_string();
-        metadata.insert("workspace_host_dir".to_owned(), host_dir);
-        WorkspaceObject {
-            workspace_id: id.to_string(),
-            environment: spec.environment.to_string(),
-            environment_version: Some(spec.environment_version.clone()),
-            vcpu_count: spec.vcpu_count,
-            mem_mib: spec.mem_mib,
-            ttl_seconds: spec.ttl_seconds,
-            created_at: clock::epoch_seconds(workspace.created_at),
-            expires_at: workspace.expires_at().map(clock::epoch_seconds),
-            state: workspace.phase.as_str().to_owned(),
-            network_enabled: spec.network,
-            allow_host_compat: spec.allow_host_compat,
-            guest_ip: None,
-            tap_name: None,
-            execution_mode: execution_mode(workspace).as_str().to_owned(),
-            workspace_path: WORKSPACE_PATH.to_owned(),
-            workspace_seed: workspace_seed(workspace.seed.as_ref()),
-            command_count: workspace.exec_count,
-            last_command: workspace.last_exec.as_ref().map(last_command),
-            metadata,
-            name: workspace.name.clone(),
-            labels: workspace.labels.clone(),
-        }
+/// Returns what is told of a workspace.
+pub(super) fn object(context: &Context, id: WorkspaceId, workspace: &Workspace) -> WorkspaceObject {
+    let spec = &workspace.spec;
+    let mut metadata = metadata(workspace);
+    metadata.insert("workspace_path".to_owned(), WORKSPACE_PATH.to_owned());
+    let host_dir = context.workspace_dir(id).display().to_string();
+    metadata.insert("workspace_host_dir".to_owned(), host_dir);
+    WorkspaceObject {
+        workspace_id: id.to_string(),
+        environment: spec.environment.to_string(),
+        environment_version: Some(spec.environment_version.clone()),
+        vcpu_count: spec.vcpu_count,
+        mem_mib: spec.mem_mib,
+        ttl_seconds: spec.ttl_seconds,
+        created_at: clock::epoch_seconds(workspace.created_at),
+        expires_at: workspace.expires_at().map(clock::epoch_seconds),
+        state: workspace.phase.as_str().to_owned(),
+        network_enabled: spec.network,
+        allow_host_compat: spec.allow_host_compat,
+        guest_ip: None,
+        tap_name: None,
+        execution_mode: execution_mode(workspace).as_str().to_owned(),
+        workspace_path: WORKSPACE_PATH.to_owned(),
+        workspace_seed: workspace_seed(workspace.seed.as_ref()),
+        command_count: workspace.exec_count,
+        last_command: workspace.last_exec.as_ref().map(last_command),
+        metadata,
+        name: workspace.name.clone(),
+        labels: workspace.labels.clone(),
     }
 }
 

@@ -1,11 +1,11 @@
-//! Samples of the events of shells, syncs and clocks.
+//! Samples of the events of shells, syncs, clocks and mounts.
 
 use pyro_core::{
-    ClockObserved, DropPolicy, Event, Evidence, ExecNumber, ExitStatus, Operation, OperationResolved,
-    OutputDropped, RequestMet, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellId, ShellInput,
-    ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted, Stream, StreamId,
-    SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncNumber, SyncPurpose,
-    SyncRequested, SyncSource, SyncSourceKind, TerminalSize, WorkspaceId,
+    ClockObserved, DropPolicy, Event, Evidence, ExecNumber, ExitStatus, Mounted, Operation,
+    OperationResolved, OutputDropped, RequestMet, ShellClosed, ShellClosing, ShellExited, ShellFailed,
+    ShellId, ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted,
+    Stream, StreamId, SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncNumber,
+    SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize, Unmounted, WorkspaceId,
 };
 
 use super::{summary, text, workspace};
@@ -75,6 +75,10 @@ pub(super) fn following_kind(event: &Event) -> Vec<Event> {
             .map(|workspace| Event::RequestMet(RequestMet { workspace, wish: text() }))
             .to_vec(),
         Event::RequestMet(_) => output_dropped(workspace),
+        Event::OutputDropped(_) => {
+            [false, true].map(|allow_other| Event::Mounted(Mounted { path: text(), allow_other })).to_vec()
+        }
+        Event::Mounted(_) => vec![Event::Unmounted(Unmounted { path: text() })],
         _ => Vec::new(),
     }
 }

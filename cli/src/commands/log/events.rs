@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use pyro_api::{CallError, Client, Incoming, LogEvent, LogPoint, LogRequest, Progress, TransportError};
+use pyro_api::{CallError, Client, Incoming, LogEvent, LogPoint, LogRequest, Progress, TransportError, json};
 
 use crate::arguments::LogEventsArgs;
 use crate::event_line::event_line;
 use crate::exit::{Failure, Format};
-use crate::json;
 use crate::session::Session;
 use crate::sink::Sink;
 

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use pyro_api::{LogEvent, LogExplanation, LogShowRequest};
+use pyro_api::{LogEvent, LogExplanation, LogShowRequest, json};
 
 use crate::commands::print;
 use crate::event_line::event_line;
 use crate::exit::{Failure, Format};
+use crate::sanitize;
 use crate::session::Session;
-use crate::{json, sanitize};
 
 pub(crate) fn execute(request: LogShowRequest, format: Format) -> Result<ExitCode, Failure> {
     print(&Session::starting()?.call(request)?, format, explanation_text)

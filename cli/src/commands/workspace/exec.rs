@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use pyro_api::{ExecOutcome, ExecResult};
+use pyro_api::{ExecOutcome, ExecResult, json};
 
 use crate::arguments::WorkspaceExecArgs;
 use crate::exit::{Failure, Format};
 use crate::follow::{capture, command_line, follow};
-use crate::json;
 use crate::live_view::LiveView;
 use crate::sanitize;
 use crate::sink::Sink;

@@ -4,12 +4,11 @@ use std::process::ExitCode;
 
 use pyro_api::{
     CapturedStream, CommandRecord, Incoming, LogEntry, OutputText, Progress, Stream, WorkspaceLogs,
-    WorkspaceLogsRequest,
+    WorkspaceLogsRequest, json,
 };
 
 use crate::exit::{Failure, Format};
 use crate::follow::gap_line;
-use crate::json;
 use crate::sanitize;
 use crate::session::Session;
 use crate::sink::Sink;

@@ -1,9 +1,7 @@
 //! One JSON object a line.
 
-use pyro_api::LogEvent;
+use pyro_api::{LogEvent, json};
 use serde_json::{Value, json};
-
-use crate::json;
 
 /// Returns an event with sorted keys and a line end.
 pub(super) fn line(event: &LogEvent) -> String {

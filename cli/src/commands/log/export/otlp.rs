@@ -1,9 +1,7 @@
 //! The JSON encoding of OTLP logs: one `LogsData` with a record for each event.
 
-use pyro_api::{LogEvent, LogPoint};
+use pyro_api::{LogEvent, LogPoint, json};
 use serde_json::{Map, Value, json};
-
-use crate::json;
 
 /// `SEVERITY_NUMBER_INFO` and `SEVERITY_NUMBER_WARN` of the specification.
 const INFO: (u8, &str) = (9, "INFO");

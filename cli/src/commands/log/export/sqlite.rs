@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use pyro_api::{ApiError, ErrorCode, LogEvent};
+use pyro_api::{ApiError, ErrorCode, LogEvent, json};
 use rusqlite::{Connection, params};
 
 use crate::exit::Failure;
-use crate::json;
 
 /// Version of the tables.
 const FORMAT: &str = "1";

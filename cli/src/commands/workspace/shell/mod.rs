@@ -9,11 +9,10 @@ mod read;
 
 use std::process::ExitCode;
 
-use pyro_api::{Operation, ShellObject};
+use pyro_api::{Operation, ShellObject, json};
 
 use crate::arguments::{JsonFlag, ShellCommand};
 use crate::exit::{Failure, Format};
-use crate::json;
 use crate::session::Session;
 use crate::sink::Sink;
 

@@ -2,10 +2,11 @@
 
 use std::process::ExitCode;
 
+use pyro_api::json;
+
 use super::line::shell_line;
 use crate::arguments::ShellOpenArgs;
 use crate::exit::{Failure, Format};
-use crate::json;
 use crate::sanitize;
 use crate::session::Session;
 use crate::sink::Sink;

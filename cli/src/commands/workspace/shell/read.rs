@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use pyro_api::{ShellFollowRequest, ShellReadRequest, ShellReadResult, Stream};
+use pyro_api::{ShellFollowRequest, ShellReadRequest, ShellReadResult, Stream, json};
 
 use super::follow;
 use super::line::{Reading, read_line};
 use crate::arguments::ShellReadArgs;
 use crate::exit::{Failure, Format};
 use crate::follow::gap_line;
-use crate::json;
 use crate::session::Session;
 use crate::sink::Sink;
 

@@ -4,12 +4,11 @@ use std::io;
 use std::process::ExitCode;
 
 use nix::sys::signal::Signal;
-use pyro_api::{CancelToken, Incoming, Progress, SyncResult, WorkspaceSyncPushRequest, new_request_id};
+use pyro_api::{CancelToken, Incoming, Progress, SyncResult, WorkspaceSyncPushRequest, json, new_request_id};
 
 use crate::exit::{Failure, Format, error_line, error_text};
 use crate::host_path;
 use crate::interrupts::Interrupts;
-use crate::json;
 use crate::progress_view::ProgressView;
 use crate::sanitize;
 use crate::session::Session;

@@ -15,12 +15,22 @@ enum Layout {
 }
 
 /// Returns a document with an indentation of two blanks and a line end.
-pub(crate) fn document(value: &impl Serialize) -> String {
+///
+/// # Panics
+///
+/// For a type with keys that are no strings, which the contract has none of.
+#[must_use]
+pub fn document(value: &impl Serialize) -> String {
     format(value, Layout::Indented)
 }
 
 /// Returns a document in one line, with a line end.
-pub(crate) fn line(value: &impl Serialize) -> String {
+///
+/// # Panics
+///
+/// As [`document`].
+#[must_use]
+pub fn line(value: &impl Serialize) -> String {
     format(value, Layout::Line)
 }
 
