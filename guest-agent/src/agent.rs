@@ -20,6 +20,7 @@ use crate::arguments::STAGES;
 use crate::children::{self, Children};
 use crate::connection::{Connection, ConnectionError};
 use crate::ending::Ending;
+use crate::files::FileConnections;
 use crate::import::Imports;
 use crate::inherited;
 use crate::journal::Journal;
@@ -97,6 +98,7 @@ async fn serve_until_shutdown(place: Place, trees: Trees, imports: Imports) -> i
     let shared = Rc::new(Shared {
         journal: Journal::new(Rc::clone(&trees), Rc::clone(&children)),
         imports,
+        files: FileConnections::default(),
         boot_id: boot_id()?,
         ending: Ending::default(),
     });

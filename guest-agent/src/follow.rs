@@ -113,7 +113,10 @@ impl Follower<'_> {
                 | HostFrame::Entry(_)
                 | HostFrame::Content(_)
                 | HostFrame::Commit
-                | HostFrame::AskImport { .. } => return Err(ConnectionError::Unexpected(frame)),
+                | HostFrame::AskImport { .. }
+                | HostFrame::Files(_)
+                | HostFrame::FileRequest(_)
+                | HostFrame::FileWrite(_) => return Err(ConnectionError::Unexpected(frame)),
             }
         }
         Ok(Followed::ToHangUp)

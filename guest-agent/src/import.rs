@@ -10,11 +10,9 @@
 //! others, does not wait for a disk.
 
 mod commit;
-mod cursor;
 mod failure;
 mod intake;
 mod marker;
-mod path;
 mod plan;
 mod recovery;
 mod removal;
@@ -35,8 +33,8 @@ use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use crate::connection::{Connection, ConnectionError};
+use crate::path::EntryPath;
 use intake::{Intake, IntakeError};
-use path::EntryPath;
 
 /// Most imports at a time. Each has a thread and up to sixty descriptors; the host pushes one at a time into a
 /// workspace.

@@ -1,7 +1,8 @@
 //! The agent in a guest: PID 1 of a virtual machine, or of the host sandbox's process namespace.
 //!
-//! It serves `docs/guest-protocol.md`. One thread does everything but the files of imports: the boot phases one after
-//! the other, then a single-threaded runtime. Each import has its own, and a warden, another process, has two.
+//! It serves `docs/guest-protocol.md`. One thread does everything but files: the boot phases one after the other, then a
+//! single-threaded runtime. Each import has its own, a connection that asks for files has several, and a warden, another
+//! process, has two.
 
 mod agent;
 mod announce;
@@ -9,7 +10,9 @@ mod arguments;
 mod boot;
 mod children;
 mod connection;
+mod cursor;
 mod ending;
+mod files;
 mod follow;
 mod import;
 mod inherited;
@@ -17,6 +20,7 @@ mod journal;
 mod launch;
 mod listener;
 mod operation;
+mod path;
 mod pump;
 mod readiness;
 mod session;

@@ -12,6 +12,7 @@ use rustix::time::{ClockId, Timespec};
 
 use crate::connection::{Connection, ConnectionError};
 use crate::ending::Ending;
+use crate::files::{self, FileConnections};
 use crate::follow::{self, Followed};
 use crate::import::{self, Imports};
 use crate::journal::Journal;
@@ -26,6 +27,7 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct Shared {
     pub(crate) journal: Journal,
     pub(crate) imports: Imports,
+    pub(crate) files: FileConnections,
     pub(crate) boot_id: BootId,
     pub(crate) ending: Ending,
 }
@@ -71,6 +73,9 @@ pub(crate) async fn serve(connection: Connection, shared: Rc<Shared>) -> Result<
             HostFrame::Import(request) => {
                 return import::serve(connection, decoder, &shared.imports, request).await;
             }
+            HostFrame::Files(request) => {
+                return files::serve(connection, decoder, &shared.files, request).await;
+            }
             HostFrame::Hello(_)
             | HostFrame::Ack(_)
             | HostFrame::Kill
@@ -81,7 +86,9 @@ pub(crate) async fn serve(connection: Connection, shared: Rc<Shared>) -> Result<
             | HostFrame::HangUp { .. }
             | HostFrame::Entry(_)
             | HostFrame::Content(_)
-            | HostFrame::Commit => return Err(ConnectionError::Unexpected(frame)),
+            | HostFrame::Commit
+            | HostFrame::FileRequest(_)
+            | HostFrame::FileWrite(_) => return Err(ConnectionError::Unexpected(frame)),
         }
     }
     Ok(())

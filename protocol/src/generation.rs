@@ -15,6 +15,9 @@ impl Generation {
 
     /// Adds shells, imports and an end of the guest with a grace period.
     pub const SECOND: Self = Self(2);
+
+    /// Adds the files of the guest.
+    pub const THIRD: Self = Self(3);
 }
 
 impl fmt::Display for Generation {
@@ -34,7 +37,7 @@ pub struct GenerationRange {
 
 impl GenerationRange {
     /// What this version of the crate speaks.
-    pub const SUPPORTED: Self = Self { min: Generation::FIRST, max: Generation::SECOND };
+    pub const SUPPORTED: Self = Self { min: Generation::FIRST, max: Generation::THIRD };
 
     /// Returns the newest generation that both sides speak; `None` when there is none.
     #[must_use]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::decoder::DecodeError;
+use crate::files::{self, FileData, FileReply};
 use crate::frame::Frame;
 use crate::generation::{Generation, GenerationRange};
 use crate::import::{ImportFailed, ImportState, Imported};
@@ -50,6 +51,10 @@ pub enum GuestFrame {
     ImportFailed(ImportFailed),
     /// Answers `AskImport`.
     ImportState(ImportState),
+    /// Answers a request about files.
+    FileReply(FileReply),
+    /// Answers a request to read from a file.
+    FileData(FileData),
 }
 
 /// Random identity of one run of an agent.
@@ -201,6 +206,8 @@ impl Frame for GuestFrame {
             0xb0 => codec::decode(&body).map(Self::Imported),
             0xb1 => codec::decode(&body).map(Self::ImportFailed),
             0xb2 => codec::decode(&body).map(Self::ImportState),
+            0xc0 => codec::decode(&body).map(Self::FileReply),
+            files::DATA_KIND => FileData::decode(body).map(Self::FileData),
             _ => return Err(DecodeError::UnknownKind { kind }),
         };
         frame.ok_or(DecodeError::Body { kind })
@@ -223,6 +230,8 @@ impl Frame for GuestFrame {
             Self::Imported(_) => 0xb0,
             Self::ImportFailed(_) => 0xb1,
             Self::ImportState(_) => 0xb2,
+            Self::FileReply(_) => 0xc0,
+            Self::FileData(_) => files::DATA_KIND,
         }
     }
 
@@ -240,6 +249,8 @@ impl Frame for GuestFrame {
             Self::Imported(body) => codec::encode(body, into),
             Self::ImportFailed(body) => codec::encode(body, into),
             Self::ImportState(body) => codec::encode(body, into),
+            Self::FileReply(body) => codec::encode(body, into),
+            Self::FileData(body) => body.encode(into),
             Self::UnknownOperation | Self::Pong | Self::Done => (),
         }
     }

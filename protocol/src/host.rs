@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec;
 use crate::decoder::DecodeError;
+use crate::files::{self, FileRequest, FileWrite, Files};
 use crate::frame::Frame;
 use crate::generation::GenerationRange;
 use crate::import::{self, Entry, Import};
@@ -71,6 +72,12 @@ pub enum HostFrame {
         /// The host's number of the import.
         op: u64,
     },
+    /// Asks for the files of a directory. Takes the connection over.
+    Files(Files),
+    /// Does something with files.
+    FileRequest(FileRequest),
+    /// Writes into a file.
+    FileWrite(FileWrite),
 }
 
 /// Opens a connection.
@@ -141,6 +148,9 @@ impl Frame for HostFrame {
             import::CONTENT_KIND => import::content(body).map(Self::Content),
             0x33 => codec::decode(&body).map(|()| Self::Commit),
             0x34 => codec::decode(&body).map(|op| Self::AskImport { op }),
+            0x40 => codec::decode(&body).map(Self::Files),
+            0x41 => codec::decode(&body).map(Self::FileRequest),
+            files::WRITE_KIND => FileWrite::decode(body).map(Self::FileWrite),
             _ => return Err(DecodeError::UnknownKind { kind }),
         };
         frame.ok_or(DecodeError::Body { kind })
@@ -169,6 +179,9 @@ impl Frame for HostFrame {
             Self::Content(_) => import::CONTENT_KIND,
             Self::Commit => 0x33,
             Self::AskImport { .. } => 0x34,
+            Self::Files(_) => 0x40,
+            Self::FileRequest(_) => 0x41,
+            Self::FileWrite(_) => files::WRITE_KIND,
         }
     }
 
@@ -188,6 +201,9 @@ impl Frame for HostFrame {
             Self::Entry(body) => codec::encode(body, into),
             Self::Content(body) => into.extend_from_slice(body),
             Self::AskImport { op } => codec::encode(op, into),
+            Self::Files(body) => codec::encode(body, into),
+            Self::FileRequest(body) => codec::encode(body, into),
+            Self::FileWrite(body) => body.encode(into),
             Self::Shutdown | Self::Ping | Self::Operations | Self::Kill | Self::Forget | Self::Commit => (),
         }
     }

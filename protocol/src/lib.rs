@@ -9,6 +9,7 @@
 
 mod codec;
 mod decoder;
+mod files;
 mod frame;
 mod generation;
 mod guest;
@@ -18,6 +19,11 @@ mod output;
 mod shell;
 
 pub use decoder::{DecodeError, Decoder};
+pub use files::{
+    Existing, FILE_DATA_MAX, FILE_HANDLES_MAX, FileAccess, FileAnswer, FileCall, FileData, FileKind,
+    FileReply, FileRequest, FileStat, FileTarget, FileWrite, Files, LISTED_MAX, Listed, NewFile, NewTime,
+    Space, StatChanges,
+};
 pub use frame::{EncodeError, FRAME_HEAD_BYTES, FRAME_LENGTH_MAX, Frame};
 pub use generation::{Generation, GenerationRange};
 pub use guest::{

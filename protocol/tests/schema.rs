@@ -8,10 +8,11 @@ use std::path::Path;
 
 use bytes::Bytes;
 use pyro_protocol::{
-    Ack, Announce, Attach, BootId, Decoder, Entry, EntryKind, Exec, ExitStatus, Exited, Failed, Frame,
-    Generation, GenerationRange, GuestFrame, Hello, HostFrame, Import, ImportFailed, ImportState, Imported,
-    Input, InputProgress, ModifiedAt, Operation, Output, Phase, Refusal, Retained, Shell, Stage, Started,
-    Stream, TerminalSize, Welcome,
+    Ack, Announce, Attach, BootId, Decoder, Entry, EntryKind, Exec, Existing, ExitStatus, Exited, Failed,
+    FileAccess, FileAnswer, FileCall, FileData, FileKind, FileReply, FileRequest, FileStat, FileTarget,
+    FileWrite, Files, Frame, Generation, GenerationRange, GuestFrame, Hello, HostFrame, Import, ImportFailed,
+    ImportState, Imported, Input, InputProgress, Listed, ModifiedAt, NewFile, NewTime, Operation, Output,
+    Phase, Refusal, Retained, Shell, Space, Stage, Started, StatChanges, Stream, TerminalSize, Welcome,
 };
 use serde_json::{Value, json};
 
@@ -152,6 +153,107 @@ fn second_guest_frames() -> Vec<GuestFrame> {
     ]
 }
 
+/// The host frames that generation 3 added, with every call.
+fn third_host_frames() -> Vec<HostFrame> {
+    let path = || b"d/f\xff".to_vec();
+    let new = NewFile { mode: 0o2755, uid: 1000, gid: 70_000 };
+    let changes = StatChanges {
+        mode: Some(0o600),
+        uid: Some(0),
+        gid: Some(5),
+        size: Some(1 << 40),
+        accessed: Some(NewTime::Now),
+        modified: Some(NewTime::At(ModifiedAt { seconds: -1, nanoseconds: 999_999_999 })),
+    };
+    let create =
+        |access, exclusive| FileCall::Create { path: path(), access, exclusive, truncate: true, new };
+    let rename = |existing| FileCall::Rename { from: path(), to: b"g".to_vec(), existing };
+    let calls = vec![
+        FileCall::Stat(FileTarget::Path(Vec::new())),
+        FileCall::SetStat { target: FileTarget::Handle(300), changes },
+        FileCall::SetStat { target: FileTarget::Path(path()), changes: StatChanges::default() },
+        FileCall::ReadLink { path: path() },
+        FileCall::Open { path: path(), access: FileAccess::Read, truncate: false },
+        create(FileAccess::Write, true),
+        create(FileAccess::ReadWrite, false),
+        FileCall::OpenDir { path: path() },
+        FileCall::ReadDir { handle: 1 },
+        FileCall::Read { handle: 2, offset: 1 << 33, len: 131_072 },
+        FileCall::Sync { handle: 2, data_only: true },
+        FileCall::Allocate { handle: 2, mode: 3, offset: 4096, len: 8192 },
+        FileCall::Seek { handle: 2, offset: 0, hole: true },
+        FileCall::Close { handle: 2 },
+        FileCall::MakeDir { path: path(), new },
+        FileCall::MakeNode { path: path(), kind: FileKind::Fifo, new },
+        FileCall::Symlink { path: path(), target: b"../x".to_vec(), new },
+        FileCall::Link { from: path(), path: b"h".to_vec() },
+        FileCall::Unlink { path: path() },
+        FileCall::RemoveDir { path: path() },
+        rename(Existing::Replace),
+        rename(Existing::Keep),
+        rename(Existing::Exchange),
+        FileCall::Space,
+    ];
+    let requests = calls.into_iter().zip(250..);
+    std::iter::once(HostFrame::Files(Files { root: "/workspace".to_owned(), create_root: true }))
+        .chain(requests.map(|(call, tag)| HostFrame::FileRequest(FileRequest { tag, call })))
+        .chain([HostFrame::FileWrite(FileWrite {
+            tag: 258,
+            handle: 2,
+            offset: 65_536,
+            data: Bytes::from_static(b"\0a"),
+        })])
+        .collect()
+}
+
+/// The guest frames that generation 3 added, with every answer.
+fn third_guest_frames() -> Vec<GuestFrame> {
+    let time = ModifiedAt { seconds: 1_800_000_000, nanoseconds: 1 };
+    let stat = |kind| FileStat {
+        device: 1 << 40,
+        inode: u64::MAX,
+        kind,
+        mode: 0o4755,
+        links: 1,
+        uid: 0,
+        gid: 70_000,
+        size: 300,
+        blocks: 8,
+        accessed: time,
+        modified: time,
+        changed: time,
+    };
+    let kinds = [
+        FileKind::Regular,
+        FileKind::Directory,
+        FileKind::Symlink,
+        FileKind::Fifo,
+        FileKind::Socket,
+        FileKind::CharDevice,
+        FileKind::BlockDevice,
+    ];
+    let listed = Listed { name: b"f\xff".to_vec(), stat: stat(FileKind::Regular) };
+    let space =
+        Space { block_len: 4096, blocks: 1 << 20, free: 300, available: 250, files: 1000, files_free: 1 };
+    let answers = [
+        FileAnswer::Done,
+        FileAnswer::Opened { handle: 7, stat: stat(FileKind::Regular), passed: true },
+        FileAnswer::Link(b"../x".to_vec()),
+        FileAnswer::Entries(vec![listed]),
+        FileAnswer::Written { len: 70_000 },
+        FileAnswer::Position(1 << 33),
+        FileAnswer::Space(space),
+    ];
+    let answers = kinds.map(|kind| FileAnswer::Stat(stat(kind))).into_iter().chain(answers);
+    answers
+        .map(Ok)
+        .chain([Err(2)])
+        .zip(250..)
+        .map(|(result, tag)| GuestFrame::FileReply(FileReply { tag, result }))
+        .chain([GuestFrame::FileData(FileData { tag: 258, data: Bytes::from_static(b"\xff\0a") })])
+        .collect()
+}
+
 /// Name and fields of a host frame. A new frame does not compile here until it is in the snapshot.
 fn host_shape(frame: &HostFrame) -> (&'static str, Value) {
     match frame {
@@ -178,6 +280,11 @@ fn host_shape(frame: &HostFrame) -> (&'static str, Value) {
         HostFrame::Content(data) => ("Content", json!({ "data": data.to_vec() })),
         HostFrame::Commit => ("Commit", Value::Null),
         HostFrame::AskImport { op } => ("AskImport", json!({ "op": op })),
+        HostFrame::Files(body) => ("Files", json!(body)),
+        HostFrame::FileRequest(body) => ("FileRequest", json!(body)),
+        HostFrame::FileWrite(FileWrite { tag, handle, offset, data }) => {
+            ("FileWrite", json!({ "tag": tag, "handle": handle, "offset": offset, "data": data.to_vec() }))
+        }
     }
 }
 
@@ -201,6 +308,10 @@ fn guest_shape(frame: &GuestFrame) -> (&'static str, Value) {
         GuestFrame::Imported(body) => ("Imported", json!(body)),
         GuestFrame::ImportFailed(body) => ("ImportFailed", json!(body)),
         GuestFrame::ImportState(body) => ("ImportState", json!(body)),
+        GuestFrame::FileReply(body) => ("FileReply", json!(body)),
+        GuestFrame::FileData(FileData { tag, data }) => {
+            ("FileData", json!({ "tag": tag, "data": data.to_vec() }))
+        }
     }
 }
 
@@ -241,19 +352,23 @@ fn check_snapshot(generation: Generation, host: &[HostFrame], guest: &[GuestFram
 fn the_wire_is_the_snapshot() {
     check_snapshot(Generation::FIRST, &host_frames(), &guest_frames());
     check_snapshot(Generation::SECOND, &second_host_frames(), &second_guest_frames());
-    assert_eq!(GenerationRange::SUPPORTED.max, Generation::SECOND, "a new generation has a snapshot");
+    check_snapshot(Generation::THIRD, &third_host_frames(), &third_guest_frames());
+    assert_eq!(GenerationRange::SUPPORTED.max, Generation::THIRD, "a new generation has a snapshot");
 }
 
 #[test]
 fn every_kind_has_a_sample_and_decodes_to_it() {
-    let host = [host_frames(), second_host_frames()].concat();
+    let host = [host_frames(), second_host_frames(), third_host_frames()].concat();
     let mut kinds: Vec<u8> = host.iter().map(Frame::kind).collect();
     kinds.dedup();
-    assert_eq!(kinds, (0x01..=0x0b).chain(0x20..=0x24).chain(0x30..=0x34).collect::<Vec<_>>());
-    let guest = [guest_frames(), second_guest_frames()].concat();
+    assert_eq!(
+        kinds,
+        (0x01..=0x0b).chain(0x20..=0x24).chain(0x30..=0x34).chain(0x40..=0x42).collect::<Vec<_>>()
+    );
+    let guest = [guest_frames(), second_guest_frames(), third_guest_frames()].concat();
     let mut kinds: Vec<u8> = guest.iter().map(Frame::kind).collect();
     kinds.dedup();
-    assert_eq!(kinds, (0x81..=0x8b).chain([0xa0]).chain(0xb0..=0xb2).collect::<Vec<_>>());
+    assert_eq!(kinds, (0x81..=0x8b).chain([0xa0]).chain(0xb0..=0xb2).chain(0xc0..=0xc1).collect::<Vec<_>>());
 
     for frame in host {
         let mut decoder = Decoder::new();

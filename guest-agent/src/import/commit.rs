@@ -12,13 +12,13 @@ use pyro_protocol::{COMPONENTS_MAX, Import};
 use rustix::fs::{AtFlags, Gid, Mode, RenameFlags, Uid};
 use rustix::io::Errno;
 
-use super::cursor::{Attributes, Cursor, Missing, for_each, open_directory, open_root};
 use super::failure::{Doing as _, Failure};
 use super::marker;
-use super::path::EntryPath;
 use super::plan::{Plan, Spot};
 use super::stage::Stage;
 use crate::agent;
+use crate::cursor::{Attributes, Cursor, Missing, for_each, open_directory, open_root};
+use crate::path::EntryPath;
 
 /// The directory into which an import goes.
 #[derive(Debug)]

@@ -12,9 +12,9 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::commit;
 use super::failure::Failure;
-use super::path::EntryPath;
 use super::stage::{Stage, StagedFile};
 use crate::connection::ConnectionError;
+use crate::path::EntryPath;
 
 /// Time without a byte after which the host is given up. It has all entries at hand when it begins.
 const SILENCE: Duration = Duration::from_secs(60);

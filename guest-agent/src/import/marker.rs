@@ -12,11 +12,11 @@ use pyro_protocol::{Decoder, Entry, EntryKind, Frame as _, HostFrame, Import, Mo
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::cursor::Attributes;
 use super::failure::{Doing as _, Failure};
-use super::path::EntryPath;
 use super::plan::Plan;
 use super::stage::{Decided, attributes};
+use crate::cursor::Attributes;
+use crate::path::EntryPath;
 
 /// Names of the marker: removals come first and must not be done again once something was moved in, because it may
 /// lie at the same path.

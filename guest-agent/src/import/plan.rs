@@ -5,10 +5,10 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
-use super::cursor::{Attributes, Cursor, Missing, for_each, look_at};
 use super::failure::{Doing as _, Failure};
-use super::path::EntryPath;
 use super::stage::Stage;
+use crate::cursor::{Attributes, Cursor, Missing, for_each, look_at};
+use crate::path::EntryPath;
 
 /// The changes of an import, in the order in which they are made.
 #[derive(Debug, Default)]

@@ -6,12 +6,12 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::commit::{self, Commit};
-use super::cursor::{Missing, for_each, open_directory};
 use super::failure::{Doing as _, Failure};
-use super::path::EntryPath;
 use super::stage::{Stage, open_place};
 use super::{marker, removal};
 use crate::agent;
+use crate::cursor::{Missing, for_each, open_directory};
+use crate::path::EntryPath;
 
 /// Finishes and removes the stages in the directory `place`. To be called before anything else runs in the guest.
 ///

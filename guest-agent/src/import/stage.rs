@@ -16,11 +16,11 @@ use pyro_protocol::{Entry, EntryKind, ModifiedAt, PATH_LEN_MAX};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Timespec};
 use rustix::io::Errno;
 
-use super::cursor::{Attributes, Cursor, Missing, look_at, open_directory, open_root, timestamps};
 use super::failure::{Doing as _, Failure};
-use super::path::EntryPath;
 use super::{marker, removal};
 use crate::agent;
+use crate::cursor::{Attributes, Cursor, Missing, look_at, open_directory, open_root, timestamps};
+use crate::path::EntryPath;
 
 const NEW: &str = "new";
 const OLD: &str = "old";

@@ -189,6 +189,15 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    pub(crate) const fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
+    /// Takes bytes that were received in another way.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.decoder.push(bytes);
+    }
+
     pub(crate) fn send(&mut self, frame: &HostFrame) {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes).expect("a short frame");

@@ -3,6 +3,7 @@
 //! Here it is not PID 1. `SetClock` is not sent: it would set the clock of the machine that runs the tests.
 
 mod command;
+mod files;
 mod host;
 mod import;
 mod output;

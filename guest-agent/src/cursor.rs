@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Dir, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::path::Below;
+use crate::path::Below;
 
 /// Most directories that a cursor keeps open on its way down. It makes neighbours cheap, and eight imports with deep
 /// paths do not use up the agent's descriptors.
@@ -17,11 +17,11 @@ const IMPLIED: Mode = Mode::from_raw_mode(0o755);
 /// Opens directories below a root, one after the other.
 ///
 /// Each component is opened by its own call relative to its parent's descriptor, as a directory and not followed
-/// when it is a link, and an [`EntryPath`](super::path::EntryPath) has no component that leads up. So no path
+/// when it is a link, and an [`EntryPath`](crate::path::EntryPath) has no component that leads up. So no path
 /// leaves the root, as with `openat2` and `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`, also when somebody exchanges
 /// directories for links meanwhile; but what two paths have in common is resolved once.
 #[derive(Debug)]
-pub(super) struct Cursor {
+pub(crate) struct Cursor {
     root: OwnedFd,
     /// The way to the directory that was opened last.
     levels: Vec<Level>,
@@ -36,7 +36,7 @@ struct Level {
 
 /// What becomes of a directory that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Missing {
+pub(crate) enum Missing {
     /// Opening fails.
     Fail,
     /// It is made, and may be used by everybody.
@@ -45,13 +45,13 @@ pub(super) enum Missing {
 
 /// Mode and time of a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Attributes {
-    pub(super) mode: Mode,
-    pub(super) modified: Timespec,
+pub(crate) struct Attributes {
+    pub(crate) mode: Mode,
+    pub(crate) modified: Timespec,
 }
 
 impl Cursor {
-    pub(super) const fn new(root: OwnedFd) -> Self {
+    pub(crate) const fn new(root: OwnedFd) -> Self {
         Self { root, levels: Vec::new() }
     }
 
@@ -60,7 +60,7 @@ impl Cursor {
     /// # Errors
     ///
     /// [`Errno::NOTDIR`] when a component is a link or anything else that is no directory.
-    pub(super) fn open(&mut self, path: Below<'_>, missing: Missing) -> Result<BorrowedFd<'_>, Errno> {
+    pub(crate) fn open(&mut self, path: Below<'_>, missing: Missing) -> Result<BorrowedFd<'_>, Errno> {
         let same = self.levels.iter().zip(path.components());
         let common = same.take_while(|(level, component)| level.name == *component).count();
         self.levels.truncate(common);
@@ -84,7 +84,7 @@ impl Cursor {
     }
 
     /// Closes all directories but the root. To be called when one of them was moved or removed.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.levels.clear();
     }
 
@@ -96,7 +96,7 @@ impl Cursor {
 
 impl Attributes {
     /// Returns those of the directory.
-    pub(super) fn of(stat: &rustix::fs::Stat) -> Self {
+    pub(crate) fn of(stat: &rustix::fs::Stat) -> Self {
         Self {
             mode: Mode::from_raw_mode(stat.st_mode & 0o7777),
             modified: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec.cast_signed() },
@@ -104,19 +104,19 @@ impl Attributes {
     }
 
     /// Gives them to the directory.
-    pub(super) fn apply(&self, directory: impl AsFd) -> Result<(), Errno> {
+    pub(crate) fn apply(&self, directory: impl AsFd) -> Result<(), Errno> {
         rustix::fs::fchmod(&directory, self.mode)?;
         rustix::fs::futimens(&directory, &timestamps(self.modified))
     }
 }
 
 /// Returns what sets the time of the last change, and that of the last access with it.
-pub(super) const fn timestamps(modified: Timespec) -> Timestamps {
+pub(crate) const fn timestamps(modified: Timespec) -> Timestamps {
     Timestamps { last_access: modified, last_modification: modified }
 }
 
 /// Opens a directory that is not behind a link.
-pub(super) fn open_directory(parent: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+pub(crate) fn open_directory(parent: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(parent, name, flags, Mode::empty()) {
         Err(Errno::LOOP) => Err(Errno::NOTDIR),
@@ -125,12 +125,12 @@ pub(super) fn open_directory(parent: impl AsFd, name: &[u8]) -> Result<OwnedFd, 
 }
 
 /// Opens the root of the guest.
-pub(super) fn open_root() -> Result<OwnedFd, Errno> {
+pub(crate) fn open_root() -> Result<OwnedFd, Errno> {
     rustix::fs::open("/", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Makes a directory that has no entry of its own.
-pub(super) fn make_directory(parent: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
+pub(crate) fn make_directory(parent: impl AsFd, name: &[u8]) -> Result<OwnedFd, Errno> {
     match rustix::fs::mkdirat(&parent, name, IMPLIED) {
         Ok(()) => {
             let made = open_directory(parent, name)?;
@@ -145,7 +145,7 @@ pub(super) fn make_directory(parent: impl AsFd, name: &[u8]) -> Result<OwnedFd, 
 }
 
 /// Calls `each` with name and type of everything in the directory.
-pub(super) fn for_each<E: From<Errno>>(
+pub(crate) fn for_each<E: From<Errno>>(
     directory: impl AsFd,
     mut each: impl FnMut(&[u8], FileType) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -169,7 +169,7 @@ pub(super) fn for_each<E: From<Errno>>(
 }
 
 /// Returns what is known of a file, which is not followed when it is a link; `None` when it is not there.
-pub(super) fn look_at(directory: impl AsFd, name: &[u8]) -> Result<Option<rustix::fs::Stat>, Errno> {
+pub(crate) fn look_at(directory: impl AsFd, name: &[u8]) -> Result<Option<rustix::fs::Stat>, Errno> {
     match rustix::fs::statat(directory, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),
         Err(Errno::NOENT) => Ok(None),

@@ -9,15 +9,15 @@ const NAME_LEN_MAX: usize = 255;
 ///
 /// It leads nowhere but down as long as none of its components is followed as a link.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct EntryPath(Vec<u8>);
+pub(crate) struct EntryPath(Vec<u8>);
 
 /// An [`EntryPath`] that is borrowed.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Below<'a>(&'a [u8]);
+pub(crate) struct Below<'a>(&'a [u8]);
 
 /// Bytes that are no path below a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PathError {
+pub(crate) enum PathError {
     /// A component leads elsewhere or nowhere.
     #[error("take a path with an empty, `.` or `..` component")]
     Component,
@@ -34,7 +34,7 @@ pub(super) enum PathError {
 
 impl EntryPath {
     /// Checks and takes over the path.
-    pub(super) fn parse(path: Vec<u8>) -> Result<Self, PathError> {
+    pub(crate) fn parse(path: Vec<u8>) -> Result<Self, PathError> {
         if path.is_empty() {
             return Ok(Self(path));
         }
@@ -56,12 +56,12 @@ impl EntryPath {
     }
 
     /// Checks an absolute path and returns it as one below `/`.
-    pub(super) fn parse_absolute(path: &[u8]) -> Result<Self, PathError> {
+    pub(crate) fn parse_absolute(path: &[u8]) -> Result<Self, PathError> {
         Self::parse(path.strip_prefix(b"/").ok_or(PathError::Component)?.to_vec())
     }
 
     /// Returns the path of `name`, which a directory gave, in this directory.
-    pub(super) fn child(&self, name: &[u8]) -> Self {
+    pub(crate) fn child(&self, name: &[u8]) -> Self {
         let mut path = self.0.clone();
         if !path.is_empty() {
             path.push(b'/');
@@ -70,12 +70,12 @@ impl EntryPath {
         Self(path)
     }
 
-    pub(super) fn borrowed(&self) -> Below<'_> {
+    pub(crate) fn borrowed(&self) -> Below<'_> {
         Below(&self.0)
     }
 
     /// Returns directory and name; `None` for the directory itself.
-    pub(super) fn split(&self) -> Option<(Below<'_>, &[u8])> {
+    pub(crate) fn split(&self) -> Option<(Below<'_>, &[u8])> {
         if self.0.is_empty() {
             return None;
         }
@@ -86,17 +86,26 @@ impl EntryPath {
     }
 
     /// Returns whether it is `directory` or leads through it.
-    pub(super) fn is_in(&self, directory: &Self) -> bool {
+    pub(crate) fn is_in(&self, directory: &Self) -> bool {
         self.0.strip_prefix(directory.0.as_slice()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
 impl<'a> Below<'a> {
-    pub(super) fn components(self) -> impl Iterator<Item = &'a [u8]> {
+    /// Returns whether it is the directory itself.
+    pub(crate) const fn is_root(self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn to_owned(self) -> EntryPath {
+        EntryPath(self.0.to_vec())
+    }
+
+    pub(crate) fn components(self) -> impl Iterator<Item = &'a [u8]> {
         self.0.split(|byte| *byte == b'/').filter(|component| !component.is_empty())
     }
 }
