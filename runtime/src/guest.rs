@@ -8,9 +8,11 @@
 mod announcement;
 mod connection;
 mod error;
+mod files;
 mod import;
 mod input;
 mod operation;
+mod passing;
 mod socket_path;
 #[cfg(test)]
 mod tests;
@@ -21,16 +23,18 @@ use std::time::Duration;
 
 use pyro_core::Evidence;
 use pyro_protocol::{
-    Attach, BootId, Exec, Generation, GuestFrame, HostFrame, Import, OPERATIONS_MAX,
+    Attach, BootId, Exec, Files, Generation, GuestFrame, HostFrame, Import, OPERATIONS_MAX,
     Operation as KeptOperation, Phase, Shell,
 };
 use tokio::time::Instant;
 
 use connection::{Connection, Deadline};
 use input::InputSide;
+use passing::Descriptors;
 
 pub use announcement::{Announcement, Announcements};
 pub use error::{Failure, GuestError};
+pub use files::{FilesError, GuestFiles, OpenFile};
 pub use import::{ImportError, ImportFailure, ImportSession, ImportState, Outlet, OutletClosed, Sent};
 pub use operation::{Observation, Operation};
 pub use transport::Transport;
@@ -198,6 +202,28 @@ impl Guest {
         }
     }
 
+    /// Asks for the files of a directory, which is made when it is missing. Each call has `allowance` to be answered.
+    ///
+    /// # Errors
+    ///
+    /// [`GuestError::TooOld`], [`GuestError::Failed`] when the directory cannot be opened, and those of a failed connection.
+    pub async fn files(&self, root: &str, allowance: Duration) -> Result<GuestFiles, GuestError> {
+        let deadline = Deadline::within(allowance.min(ANSWER_ALLOWANCE));
+        let descriptors = Descriptors::default();
+        let opened = Connection::open_passing(&self.shared.transport, &descriptors, deadline).await?;
+        let mut connection = self.welcomed(opened, deadline).await?;
+        if connection.generation() < files::SINCE {
+            return Err(GuestError::TooOld { what: "files" });
+        }
+        let files = Files { root: root.to_owned(), create_root: true };
+        connection.send_by(&HostFrame::Files(files), deadline).await?;
+        match connection.receive_by(deadline, "an answer").await? {
+            GuestFrame::Done => Ok(GuestFiles::start(connection, descriptors, allowance)),
+            GuestFrame::Failed(failed) => Err(GuestError::Failed(Failure::from(failed))),
+            _ => Err(GuestError::Protocol("its answer to Files is of another kind")),
+        }
+    }
+
     /// Returns the operations that the guest keeps, by ascending number.
     ///
     /// # Errors
@@ -318,7 +344,15 @@ impl Guest {
     }
 
     async fn connect(&self, deadline: Deadline) -> Result<Connection, GuestError> {
-        let mut connection = Connection::open(&self.shared.transport, deadline).await?;
+        let opened = Connection::open(&self.shared.transport, deadline).await?;
+        self.welcomed(opened, deadline).await
+    }
+
+    async fn welcomed(
+        &self,
+        mut connection: Connection,
+        deadline: Deadline,
+    ) -> Result<Connection, GuestError> {
         let welcome = connection.welcome(deadline).await?;
         if *self.shared.boot_id.get_or_init(|| welcome.boot_id) != welcome.boot_id {
             return Err(GuestError::Restarted);

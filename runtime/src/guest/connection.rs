@@ -1,5 +1,6 @@
 //! One connection to an agent: frames out, frames in, and deadlines on both.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
@@ -11,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout_at};
 
 use super::error::GuestError;
+use super::passing::Descriptors;
 use super::transport::{Duplex, Transport};
 
 /// Time in which a frame that has begun must be complete, and in which the guest must take some of what is sent to
@@ -78,9 +80,20 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects and says hello; [`welcome`](Self::welcome) takes the answer.
     pub(super) async fn open(transport: &Transport, deadline: Deadline) -> Result<Self, GuestError> {
-        let stream =
-            deadline.wait("a connection", transport.connect()).await?.map_err(GuestError::Unreachable)?;
-        let mut connection = Self::over(stream);
+        Self::greet(deadline.wait("a connection", transport.connect()).await?)
+    }
+
+    /// Does as [`open`](Self::open) on a connection that open files can come along on.
+    pub(super) async fn open_passing(
+        transport: &Transport,
+        descriptors: &Descriptors,
+        deadline: Deadline,
+    ) -> Result<Self, GuestError> {
+        Self::greet(deadline.wait("a connection", transport.connect_passing(descriptors)).await?)
+    }
+
+    fn greet(connected: io::Result<Box<dyn Duplex>>) -> Result<Self, GuestError> {
+        let mut connection = Self::over(connected.map_err(GuestError::Unreachable)?);
         connection.queue(&HostFrame::Hello(Hello { generations: GenerationRange::SUPPORTED }))?;
         Ok(connection)
     }

@@ -1,5 +1,6 @@
 //! The host's end against agents that are scripted, most of them hostile.
 
+mod files;
 mod hostile;
 mod import;
 mod journal;

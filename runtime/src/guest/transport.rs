@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio_vsock::{VsockAddr, VsockStream};
 
+use super::passing::{Descriptors, PassingStream};
 use super::socket_path::SocketPath;
 
 /// Longest answer of the bridge to `CONNECT`: `OK `, a number of 32 bits, a line feed, and some room.
@@ -38,6 +39,7 @@ pub(super) trait Duplex: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl Duplex for UnixStream {}
 impl Duplex for VsockStream {}
+impl Duplex for PassingStream {}
 
 impl Transport {
     /// Connects to the agent.
@@ -53,6 +55,18 @@ impl Transport {
             Self::Vsock { cid } => {
                 Ok(Box::new(VsockStream::connect(VsockAddr::new(*cid, AGENT_PORT)).await?))
             }
+        }
+    }
+}
+
+impl Transport {
+    /// Connects to the agent; open files that it sends along are put aside, where the transport can carry any.
+    pub(super) async fn connect_passing(&self, descriptors: &Descriptors) -> io::Result<Box<dyn Duplex>> {
+        match self {
+            Self::Unix { path } => {
+                Ok(Box::new(PassingStream::new(connect_unix(path).await?, descriptors.clone())))
+            }
+            Self::VsockBridge { .. } | Self::Vsock { .. } => self.connect().await,
         }
     }
 }
