@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,13 +12,14 @@ use fuser::{
     BackingId, BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
     INodeNo, InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, PollEvents, PollFlags, PollNotifier,
     RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
-    ReplyEntry, ReplyOpen, ReplyPoll, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    ReplyEntry, ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use pyro_core::ExecNumber;
 
 use crate::attributes::{Attributes, Kind};
 use crate::content::Content;
 use crate::host::Writer;
+use crate::live::{At, LiveCalls, Owners, Wanted, is_live};
 use crate::node::{Node, WorkspaceFile};
 use crate::nodes::Nodes;
 use crate::passthrough::Backings;
@@ -34,6 +36,12 @@ const SETTLED_TTL: Duration = Duration::from_secs(60);
 /// Most bytes of one write. More come as several.
 const WRITE_MAX: u32 = 1 << 20;
 
+/// The kind of seek that looks for a hole, as the kernel numbers it.
+const SEEK_HOLE: i32 = 4;
+
+/// What callers are told who want to change the tree itself.
+const FIXED: Errno = Errno::EPERM;
+
 /// What `poll` tells of a file that can be read at once.
 const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
 
@@ -45,6 +53,7 @@ pub(crate) type SharedNodes = Arc<Mutex<Nodes>>;
 pub(crate) struct Adapter {
     view: Arc<View>,
     waiting: Arc<Waiting>,
+    live: LiveCalls,
     nodes: SharedNodes,
     handles: Mutex<HashMap<u64, Arc<Handle>>>,
     next_handle: AtomicU64,
@@ -107,11 +116,34 @@ impl Adapter {
     pub(crate) fn new(view: Arc<View>, waiting: Arc<Waiting>, nodes: SharedNodes) -> Self {
         let owner = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         let (handles, next_handle) = (Mutex::default(), AtomicU64::new(1));
-        Self { view, waiting, nodes, handles, next_handle, backings: Backings::default(), owner }
+        let live = LiveCalls::new(view.files(), Owners { uid: owner.0, gid: owner.1 });
+        let backings = Backings::default();
+        Self { view, waiting, live, nodes, handles, next_handle, backings, owner }
     }
 
     fn node(&self, ino: INodeNo) -> Result<Node, Errno> {
         locked(&self.nodes).node(ino.0).cloned().ok_or(Errno::ENOENT)
+    }
+
+    /// Returns the live file of a number; `None` for what is a node of the tree and no more, or was forgotten.
+    fn at(&self, ino: INodeNo) -> Option<At> {
+        if is_live(ino.0) {
+            return self.live.at(ino.0);
+        }
+        match locked(&self.nodes).node(ino.0)? {
+            Node::InWorkspace(id, WorkspaceFile::Files) => Some(At::top(*id, ino.0)),
+            _ => None,
+        }
+    }
+
+    /// Returns the number of the directory above a live one.
+    fn above(&self, at: At) -> u64 {
+        let node = if at.is_top() {
+            Node::Workspace(at.workspace())
+        } else {
+            Node::InWorkspace(at.workspace(), WorkspaceFile::Files)
+        };
+        self.live.above(at).unwrap_or_else(|| locked(&self.nodes).number(&node))
     }
 
     fn attr(&self, number: u64, node: &Node, attributes: &Attributes) -> FileAttr {
@@ -212,17 +244,6 @@ macro_rules! or_reply {
     };
 }
 
-/// Refuses calls that would change the tree.
-macro_rules! refuse {
-    ($($name:ident($($argument:ty),*) -> $reply:ty;)+) => {
-        $(
-            fn $name(&self, _: &Request, $(_: $argument,)* reply: $reply) {
-                reply.error(Errno::EPERM);
-            }
-        )+
-    };
-}
-
 impl Filesystem for Adapter {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         let wanted = InitFlags::FUSE_DO_READDIRPLUS
@@ -236,16 +257,26 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if let Some(at) = self.at(parent) {
+            return self.live.lookup(at, name, reply);
+        }
         let (attributes, attr) = or_reply!(self.entry(parent, name), reply);
         // A name leads to the same node as long as that is there, and when it goes the kernel is told.
         reply.entry_with_ttls(&ttl(&attributes), &SETTLED_TTL, &attr, Generation(0));
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, lookups: u64) {
-        locked(&self.nodes).forget(ino.0, lookups);
+        if is_live(ino.0) {
+            self.live.forget(ino.0, lookups);
+        } else {
+            locked(&self.nodes).forget(ino.0, lookups);
+        }
     }
 
-    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, _: &Request, ino: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
+        if let Some(at) = self.at(ino) {
+            return self.live.getattr(at, handle.filter(|_| is_live(ino.0)), reply);
+        }
         let (attributes, attr) = or_reply!(self.attributes(ino), reply);
         reply.attr(&ttl(&attributes), &attr);
     }
@@ -261,13 +292,17 @@ impl Filesystem for Adapter {
         atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _: Option<SystemTime>,
-        _: Option<FileHandle>,
+        handle: Option<FileHandle>,
         _: Option<SystemTime>,
         _: Option<SystemTime>,
         _: Option<SystemTime>,
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        if let Some(at) = self.at(ino) {
+            let wanted = Wanted { mode, uid, gid, size, accessed: atime, modified: mtime };
+            return self.live.setattr(at, handle.filter(|_| is_live(ino.0)), wanted, reply);
+        }
         let node = or_reply!(self.node(ino), reply);
         // A shell's `>` makes a file empty before it writes. What takes commands is empty.
         let changes = mode.is_some() || uid.is_some() || gid.is_some() || atime.is_some() || mtime.is_some();
@@ -281,12 +316,18 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        if let Some(at) = self.at(ino) {
+            return self.live.readlink(at, reply);
+        }
         let node = or_reply!(self.node(ino), reply);
         let target = or_reply!(self.view.target(&node).map_err(|error| errno(&error)), reply);
         reply.data(target.as_bytes());
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if let Some(at) = self.at(ino) {
+            return self.live.open(at, flags, reply);
+        }
         let (handle, flags, backing) = or_reply!(self.opened(ino, flags, &reply), reply);
         match backing {
             Some(backing) => reply.opened_passthrough(handle, flags, &backing),
@@ -297,7 +338,7 @@ impl Filesystem for Adapter {
     fn read(
         &self,
         request: &Request,
-        _: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         size: u32,
@@ -305,6 +346,9 @@ impl Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        if is_live(ino.0) {
+            return self.live.read(handle, offset, size, reply);
+        }
         let handle = or_reply!(self.handle(handle), reply);
         let Handle::File { node, content, number, position, .. } = &*handle else {
             return reply.error(Errno::EISDIR);
@@ -340,15 +384,18 @@ impl Filesystem for Adapter {
     fn write(
         &self,
         request: &Request,
-        _: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
-        _: u64,
+        offset: u64,
         data: &[u8],
         _: WriteFlags,
         _: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        if is_live(ino.0) {
+            return self.live.write(handle, offset, data, reply);
+        }
         let handle = or_reply!(self.handle(handle), reply);
         let Handle::File { node, number, .. } = &*handle else { return reply.error(Errno::EISDIR) };
         let slot = Arc::clone(number);
@@ -372,13 +419,16 @@ impl Filesystem for Adapter {
     fn release(
         &self,
         _: &Request,
-        _: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         _: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
+        if is_live(ino.0) {
+            return self.live.release(handle, reply);
+        }
         let closed = locked(&self.handles).remove(&handle.0);
         if closed.is_some_and(|handle| handle.follows()) {
             self.waiting.closed(handle.0);
@@ -387,11 +437,17 @@ impl Filesystem for Adapter {
     }
 
     fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        if self.at(ino).is_some() {
+            return self.live.opendir(reply);
+        }
         let handle = or_reply!(self.entries(ino), reply);
         reply.opened(handle, FopenFlags::empty());
     }
 
-    fn readdir(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+    fn readdir(&self, _: &Request, ino: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        if let Some(at) = self.at(ino) {
+            return self.live.readdir(at, self.above(at), handle, offset, reply);
+        }
         let handle = or_reply!(self.handle(handle), reply);
         let Handle::Directory { entries } = &*handle else { return reply.error(Errno::ENOTDIR) };
         let mut nodes = locked(&self.nodes);
@@ -407,11 +463,14 @@ impl Filesystem for Adapter {
     fn readdirplus(
         &self,
         _: &Request,
-        _: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        if let Some(at) = self.at(ino) {
+            return self.live.readdirplus(at, self.above(at), handle, offset, reply);
+        }
         let handle = or_reply!(self.handle(handle), reply);
         let Handle::Directory { entries } = &*handle else { return reply.error(Errno::ENOTDIR) };
         for (next, (name, node)) in (1..).zip(entries).skip(position(offset)) {
@@ -430,7 +489,10 @@ impl Filesystem for Adapter {
         reply.ok();
     }
 
-    fn releasedir(&self, _: &Request, _: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(&self, _: &Request, ino: INodeNo, handle: FileHandle, _: OpenFlags, reply: ReplyEmpty) {
+        if self.at(ino).is_some() {
+            return self.live.releasedir(handle, reply);
+        }
         locked(&self.handles).remove(&handle.0);
         reply.ok();
     }
@@ -465,15 +527,130 @@ impl Filesystem for Adapter {
         reply.poll(if ready { READABLE } else { PollEvents::empty() });
     }
 
-    refuse! {
-        mkdir(INodeNo, &OsStr, u32, u32) -> ReplyEntry;
-        unlink(INodeNo, &OsStr) -> ReplyEmpty;
-        rmdir(INodeNo, &OsStr) -> ReplyEmpty;
-        mknod(INodeNo, &OsStr, u32, u32, u32) -> ReplyEntry;
-        symlink(INodeNo, &OsStr, &std::path::Path) -> ReplyEntry;
-        rename(INodeNo, &OsStr, INodeNo, &OsStr, RenameFlags) -> ReplyEmpty;
-        link(INodeNo, INodeNo, &OsStr) -> ReplyEntry;
-        create(INodeNo, &OsStr, u32, u32, i32) -> ReplyCreate;
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _: u32,
+        _: u32,
+        reply: ReplyEntry,
+    ) {
+        let at = or_reply!(self.at(parent).ok_or(FIXED), reply);
+        self.live.mknod((at, name), mode, request, reply);
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _: u32, reply: ReplyEntry) {
+        let at = or_reply!(self.at(parent).ok_or(FIXED), reply);
+        self.live.mkdir((at, name), mode, request, reply);
+    }
+
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let at = or_reply!(self.at(parent).ok_or(FIXED), reply);
+        self.live.symlink((at, name), target, request, reply);
+    }
+
+    fn link(&self, _: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let at = or_reply!(self.at(ino).ok_or(FIXED), reply);
+        let to = or_reply!(self.at(parent).ok_or(FIXED), reply);
+        self.live.link(at, (to, name), reply);
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let at = or_reply!(self.at(parent).ok_or(FIXED), reply);
+        self.live.unlink((at, name), reply);
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let at = or_reply!(self.at(parent).ok_or(FIXED), reply);
+        self.live.rmdir((at, name), reply);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let at = or_reply!(self.at(parent).ok_or(FIXED), reply);
+        let to = or_reply!(self.at(new_parent).ok_or(FIXED), reply);
+        self.live.rename((at, name), (to, new_name), flags, reply);
+    }
+
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        let at = or_reply!(self.at(parent).ok_or(FIXED), reply);
+        self.live.create((at, name), mode, flags, request, reply);
+    }
+
+    // The kernel would never ask again, for live files neither, if one of these were not known.
+
+    fn fsync(&self, _: &Request, ino: INodeNo, handle: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        if is_live(ino.0) {
+            return self.live.fsync(handle, data_only, reply);
+        }
+        reply.ok();
+    }
+
+    fn fsyncdir(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        len: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        if is_live(ino.0) {
+            return self.live.fallocate(handle, (offset, len), mode, reply);
+        }
+        reply.error(FIXED);
+    }
+
+    fn lseek(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        handle: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        if is_live(ino.0) {
+            return self.live.lseek(handle, offset, whence, reply);
+        }
+        let (attributes, _) = or_reply!(self.attributes(ino), reply);
+        // There are no holes: all is data, and behind it is the one that every file ends with.
+        match i64::try_from(attributes.size) {
+            Ok(size) if whence == SEEK_HOLE && offset <= size => reply.offset(size),
+            Ok(size) if whence != SEEK_HOLE && offset < size => reply.offset(offset),
+            Ok(_) | Err(_) => reply.error(Errno::ENXIO),
+        }
+    }
+
+    fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        if let Some(at) = self.at(ino) {
+            return self.live.statfs(at, reply);
+        }
+        reply.statfs(0, 0, 0, 0, 0, 512, 255, 0);
     }
 }
 

@@ -38,7 +38,10 @@ impl Node {
             | Self::Environment(_)
             | Self::ByName
             | Self::Workspace(_)
-            | Self::InWorkspace(_, WorkspaceFile::Exec | WorkspaceFile::Logs | WorkspaceFile::Shells)
+            | Self::InWorkspace(
+                _,
+                WorkspaceFile::Exec | WorkspaceFile::Files | WorkspaceFile::Logs | WorkspaceFile::Shells,
+            )
             | Self::Log(_, _)
             | Self::Shell(_, _) => Kind::Directory,
             Self::Named(_) | Self::InWorkspace(_, WorkspaceFile::Latest) => Kind::Link,

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use pyro_core::{Envelope, ExecNumber, Shell, ShellId, ShellSignal, TerminalSize, Workspace, WorkspaceId};
 
 use crate::history::ExecRecord;
+use crate::live::Files;
 
 /// The daemon: it has the words of the contract, and it decides.
 pub trait Host: fmt::Debug + Send + Sync + 'static {
@@ -28,6 +30,9 @@ pub trait Host: fmt::Debug + Send + Sync + 'static {
     ///
     /// When it cannot be read.
     fn manifest(&self, environment: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// Returns the files in the guests of workspaces.
+    fn files(&self) -> Arc<dyn Files>;
 
     /// Carries out a wish. `done` is called once, from any thread, when it is durable or refused; until then the writer
     /// waits.

@@ -60,6 +60,14 @@ impl At {
     pub(crate) const fn top(workspace: WorkspaceId, number: u64) -> Self {
         Self { workspace, place: Place::Top, number }
     }
+
+    pub(crate) const fn workspace(&self) -> WorkspaceId {
+        self.workspace
+    }
+
+    pub(crate) const fn is_top(&self) -> bool {
+        matches!(self.place, Place::Top)
+    }
 }
 
 /// A file as the kernel is told of it.
@@ -125,11 +133,11 @@ impl Live {
 
     async fn change(&self, at: At, handle: Option<u64>, changes: StatChanges) -> Result<FileStat, Errno> {
         let target = self.target(at, handle)?;
-        self.stat(at.workspace, FileCall::SetStat { target, changes }).await
+        self.stat(at.workspace, FileCall::SetStat { target, changes }).await.map_err(stale)
     }
 
     async fn read_link(&self, at: At) -> Result<Vec<u8>, Errno> {
-        match self.call(at.workspace, FileCall::ReadLink { path: self.path(at)? }).await? {
+        match self.call(at.workspace, FileCall::ReadLink { path: self.path(at)? }).await.map_err(stale)? {
             FileAnswer::Link(target) => Ok(target),
             _ => Err(Errno::EIO),
         }
@@ -187,7 +195,7 @@ impl Live {
 
     /// Opens a file and returns the number under which the kernel has it open.
     async fn open(&self, at: At, call: impl FnOnce(Vec<u8>) -> FileCall) -> Result<u64, Errno> {
-        let file = self.files.open(at.workspace, call(self.path(at)?)).await.map_err(errno)?;
+        let file = self.files.open(at.workspace, call(self.path(at)?)).await.map_err(errno).map_err(stale)?;
         if !self.names().is_same(at.number, &file.stat) {
             // Another file has its name now.
             self.close(at.workspace, file.handle).await;
@@ -276,7 +284,7 @@ impl Live {
         let opened = self.files.open(at.workspace, FileCall::OpenDir { path: self.path(at)? }).await;
         let directory = match opened {
             Err(FileError::Stopped) if at.place == Place::Top => return Ok(Vec::new()),
-            opened => opened.map_err(errno)?,
+            opened => opened.map_err(errno).map_err(stale)?,
         };
         let listed = self.list_open(at.workspace, directory.handle).await;
         self.close(at.workspace, directory.handle).await;
@@ -380,6 +388,11 @@ fn errno(error: FileError) -> Errno {
         FileError::Gone => Errno::ENOENT,
         FileError::Failed => Errno::EIO,
     }
+}
+
+/// Returns the error of a file that the kernel knows and that is not where it was: the kernel then looks for it anew.
+fn stale(error: Errno) -> Errno {
+    if error.code() == Errno::ENOENT.code() { Errno::ESTALE } else { error }
 }
 
 fn len_u64(len: usize) -> u64 {

@@ -47,6 +47,8 @@ pub enum WorkspaceFile {
     State,
     /// Its events.
     Events,
+    /// The live files of its guest.
+    Files,
     /// Its commands that have ended.
     LogLines,
     /// Why something written was refused last.
@@ -67,10 +69,11 @@ pub enum WorkspaceFile {
 
 impl WorkspaceFile {
     /// Those that a workspace's directory lists, with their names.
-    pub(crate) const LISTED: [(&str, Self); 9] = [
+    pub(crate) const LISTED: [(&str, Self); 10] = [
         ("ctl", Self::Ctl),
         ("events.jsonl", Self::Events),
         ("exec", Self::Exec),
+        ("files", Self::Files),
         ("last_error", Self::LastError),
         ("logs", Self::Logs),
         ("logs.jsonl", Self::LogLines),

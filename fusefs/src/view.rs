@@ -17,6 +17,7 @@ use crate::content::{Content, EventLines, Held, LogLines, StreamFile};
 use crate::drawn::{Drawn, Made};
 use crate::history::History;
 use crate::host::Host;
+use crate::live::Files;
 use crate::node::{LogFile, Node, ShellFile, WorkspaceFile};
 use crate::screen::{ScreenError, Style};
 use crate::tree;
@@ -388,6 +389,7 @@ impl View {
                 WorkspaceFile::Ctl
                 | WorkspaceFile::Clone
                 | WorkspaceFile::Exec
+                | WorkspaceFile::Files
                 | WorkspaceFile::Logs
                 | WorkspaceFile::Latest
                 | WorkspaceFile::Shells => String::new(),
@@ -483,6 +485,11 @@ impl View {
             (true, true) => Next::NotYet,
             (true, false) => Next::End,
         })
+    }
+
+    /// Returns the files in the guests of workspaces.
+    pub(crate) fn files(&self) -> Arc<dyn Files> {
+        self.host.files()
     }
 
     /// Keeps why something written below a workspace was refused.

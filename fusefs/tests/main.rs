@@ -2,6 +2,10 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 #[cfg(test)]
+mod guests;
+#[cfg(test)]
+mod live;
+#[cfg(test)]
 mod mounted;
 #[cfg(test)]
 mod promises;

@@ -48,7 +48,8 @@ fn workspaces_are_at_the_top() {
         assert_eq!(tree.list("").unwrap(), expected);
         goes(tree, &one.to_string());
         assert!(!tree.exists(&vm.to_string()));
-        let inside = ["ctl", "events.jsonl", "exec", "last_error", "logs", "logs.jsonl", "shells", "state"];
+        let inside =
+            ["ctl", "events.jsonl", "exec", "files", "last_error", "logs", "logs.jsonl", "shells", "state"];
         assert_eq!(tree.list(&two.to_string()).unwrap(), [&inside[..], &["status.json"]].concat());
         assert!(tree.text("README").contains("events.follow"));
     });

@@ -177,6 +177,7 @@ impl Model {
                 "events.jsonl",
                 "exec",
                 "exec/clone",
+                "files",
                 "last_error",
                 "logs",
                 "logs.jsonl",

@@ -10,11 +10,15 @@ use pyro_core::{
     ShellId, ShellStarted, State, StreamSummary, Tags, TerminalSize, Timestamp, Workspace, WorkspaceId,
     WorkspaceSpec, WorkspaceStarted, decide, evolve,
 };
-use pyro_fusefs::{Done, ExecRecord, Host, Mount, Refusal, RefusalKind, View, Visibility, Wish, Writer};
+use pyro_fusefs::{
+    Done, ExecRecord, Files, Host, Mount, Refusal, RefusalKind, View, Visibility, Wish, Writer,
+};
 use pyro_store::outputs::{OutputWriter, Outputs, Stream, StreamId};
 use pyro_store::{Draft, EventLog, Options, Reader};
 use serde_json::json;
 use tempfile::TempDir;
+
+use crate::guests::Guests;
 
 /// The size of terminals, unless a test says otherwise.
 pub(crate) const SIZE: TerminalSize = TerminalSize { columns: 80, rows: 24 };
@@ -37,6 +41,7 @@ struct Inner {
     outputs: Outputs,
     engine: Mutex<Engine>,
     mounts: Mutex<Vec<Arc<Mount>>>,
+    guests: Arc<Guests>,
     dir: TempDir,
 }
 
@@ -59,7 +64,8 @@ impl World {
         let outputs = Outputs::open(dir.path().join("outputs")).unwrap();
         let (state, now) = (State::default(), Timestamp(SECOND));
         let engine = Engine { log, state, now, ids: 0, typed: Vec::new(), refusal: None };
-        let inner = Inner { outputs, engine: Mutex::new(engine), mounts: Mutex::default(), dir };
+        let guests = Arc::new(Guests::new());
+        let inner = Inner { outputs, engine: Mutex::new(engine), mounts: Mutex::default(), guests, dir };
         Self { inner: Arc::new(inner) }
     }
 
@@ -69,6 +75,17 @@ impl World {
 
     pub(crate) fn dir(&self) -> &std::path::Path {
         self.inner.dir.path()
+    }
+
+    /// Gives a workspace a real agent, whose files are in the directory that is returned.
+    pub(crate) fn start_agent(&self, id: WorkspaceId) -> std::path::PathBuf {
+        let root = self.dir().canonicalize().unwrap().join(format!("{id}.files"));
+        self.inner.guests.start(id, &root);
+        root
+    }
+
+    pub(crate) fn guests(&self) -> &Guests {
+        &self.inner.guests
     }
 
     pub(crate) fn reader(&self) -> Reader {
@@ -252,6 +269,7 @@ impl Drop for World {
             // A test that failed may have taken it away already.
             let _gone = mount.unmount();
         }
+        self.inner.guests.end_all();
         // The threads of a mount hold the directory a moment longer, and the process may end before that.
         let _gone = std::fs::remove_dir_all(self.inner.dir.path());
     }
@@ -285,6 +303,10 @@ impl Host for Served {
 
     fn manifest(&self, environment: &str) -> io::Result<Option<Vec<u8>>> {
         Ok(Some(format!("{environment}\n").into_bytes()))
+    }
+
+    fn files(&self) -> Arc<dyn Files> {
+        Arc::clone(&self.0.guests) as Arc<dyn Files>
     }
 
     fn perform(&self, wish: Wish, writer: Writer, done: Done) {

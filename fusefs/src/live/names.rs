@@ -151,6 +151,11 @@ impl Names {
         })
     }
 
+    /// Returns the directory that a file was found in last; `None` when no name of it is known any more.
+    pub(super) fn above(&self, number: u64) -> Option<Place> {
+        self.by_number.get(&number)?.names.last().map(|(above, _)| *above)
+    }
+
     /// Returns the path of a directory or file below the top; `None` when no name of it is known any more.
     pub(super) fn path(&self, place: Place) -> Option<Vec<u8>> {
         let mut names: Vec<&[u8]> = Vec::new();

@@ -22,6 +22,7 @@ use rustix::fs::OFlags;
 
 use super::files::Files;
 use super::handles::Held;
+use super::names::Place;
 use super::{At, KEPT, Live, Owners, Told, attributes, len_u64};
 
 /// What is said of a file whose number the kernel was not told.
@@ -52,6 +53,18 @@ impl LiveCalls {
     /// Returns the live file of a number; `None` for one that was forgotten.
     pub(crate) fn at(&self, number: u64) -> Option<At> {
         self.live.at(number)
+    }
+
+    /// Returns the number of the directory above a live directory; `None` for one that is no live directory itself, or that
+    /// is the top of them.
+    pub(crate) fn above(&self, at: At) -> Option<u64> {
+        match at.place {
+            Place::Top => None,
+            Place::Number(number) => match self.live.names().above(number)? {
+                Place::Top => None,
+                Place::Number(above) => Some(above),
+            },
+        }
     }
 
     /// The kernel forgets a number, so often.
