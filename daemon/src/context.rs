@@ -1,6 +1,7 @@
 //! What the parts of the daemon share.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::engine::{Engine, Origin, Outcome, Refusal};
+use crate::live_files::LiveFiles;
 use crate::mounts::Mounts;
 use crate::openings::Openings;
 use crate::programs::Programs;
@@ -43,6 +45,7 @@ pub(crate) struct Context {
     pub(crate) syncs: LiveSyncs,
     pub(crate) tethers: Tethers,
     pub(crate) mounts: Mounts,
+    pub(crate) live_files: Arc<LiveFiles>,
     pub(crate) openings: Openings,
     pub(crate) programs: Programs,
     pub(crate) tools: Tools,

@@ -185,10 +185,20 @@ impl Driver {
             boot_ms: running.boot_ms(),
         };
         self.witness.begin();
-        self.guest = Some(running);
+        self.take_over(running);
         // When a deletion overtook the boot, its action is on the way and finds the guest here.
         self.context.record_fact(Command::RecordStarted(fact)).await;
         Next::GoOn
+    }
+
+    fn take_over(&mut self, running: Running) {
+        self.context.live_files.appeared(self.workspace, running.guest().clone());
+        self.guest = Some(running);
+    }
+
+    fn let_go(&mut self) -> Option<Running> {
+        self.context.live_files.went(self.workspace);
+        self.guest.take()
     }
 
     async fn start_failed(&self, reason: String) -> Next {
@@ -276,7 +286,7 @@ impl Driver {
     /// Records the death of the guest after its execs and shells have told what they saw.
     async fn bury(&mut self, reason: String) -> Next {
         tracing::warn!(workspace = %self.workspace, reason, "guest is gone");
-        self.guest = None;
+        drop(self.let_go());
         self.witness.tell(&reason);
         self.end_work().await;
         backend::clear(&self.context, self.workspace).await;
@@ -296,7 +306,7 @@ impl Driver {
     }
 
     async fn stop(&mut self) -> Next {
-        let remains = match self.guest.take() {
+        let remains = match self.let_go() {
             Some(running) => running.stop().await,
             None => Remains::Unknown,
         };
@@ -312,7 +322,7 @@ impl Driver {
     async fn delete(&mut self) -> Next {
         let state = self.context.engine.state();
         let phase = state.workspace(self.workspace).map(|workspace| &workspace.phase);
-        let remains = match (self.guest.take(), phase) {
+        let remains = match (self.let_go(), phase) {
             (Some(running), Some(Phase::Deleting { reason: DeleteReason::Expired, .. })) => {
                 running.stop().await
             }
@@ -357,7 +367,7 @@ impl Driver {
         match backend::adopt(&self.context, self.workspace, fact).await {
             Ok(running) => {
                 self.witness.begin();
-                self.guest = Some(running);
+                self.take_over(running);
                 for number in execs {
                     self.start_exec(*number, exec::Begin::Attach);
                 }

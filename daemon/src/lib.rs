@@ -21,6 +21,7 @@ mod expiry;
 mod fate;
 mod follower;
 mod holds;
+mod live_files;
 mod mounts;
 mod openings;
 mod past;

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::context::Context;
 use crate::engine::{Engine, Refusal};
+use crate::live_files::LiveFiles;
 use crate::mounts::Mounts;
 use crate::openings::Openings;
 use crate::programs::Programs;
@@ -120,6 +121,7 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
         syncs: LiveSyncs::default(),
         tethers: Tethers::default(),
         mounts: Mounts::default(),
+        live_files: Arc::new(LiveFiles::new(tokio::runtime::Handle::current())),
         openings: Openings::default(),
         programs: Programs::find()?,
         tools: Tools::of_host(),

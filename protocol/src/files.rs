@@ -189,6 +189,36 @@ pub enum FileCall {
     Space,
 }
 
+impl FileCall {
+    /// Returns the handle that the call is about; `None` when it is about none.
+    pub const fn handle_mut(&mut self) -> Option<&mut u64> {
+        match self {
+            Self::Stat(FileTarget::Handle(handle))
+            | Self::SetStat { target: FileTarget::Handle(handle), .. }
+            | Self::ReadDir { handle }
+            | Self::Read { handle, .. }
+            | Self::Sync { handle, .. }
+            | Self::Allocate { handle, .. }
+            | Self::Seek { handle, .. }
+            | Self::Close { handle } => Some(handle),
+            Self::Stat(FileTarget::Path(_))
+            | Self::SetStat { target: FileTarget::Path(_), .. }
+            | Self::ReadLink { .. }
+            | Self::Open { .. }
+            | Self::Create { .. }
+            | Self::OpenDir { .. }
+            | Self::MakeDir { .. }
+            | Self::MakeNode { .. }
+            | Self::Symlink { .. }
+            | Self::Link { .. }
+            | Self::Unlink { .. }
+            | Self::RemoveDir { .. }
+            | Self::Rename { .. }
+            | Self::Space => None,
+        }
+    }
+}
+
 /// A file that something is done with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileTarget {

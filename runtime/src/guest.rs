@@ -39,7 +39,7 @@ pub use import::{ImportError, ImportFailure, ImportSession, ImportState, Outlet,
 pub use operation::{Observation, Operation};
 pub use transport::Transport;
 
-pub use pyro_protocol::{INPUT_HELD_MAX, Stream, TerminalSize};
+pub use pyro_protocol::{FileAnswer, FileCall, INPUT_HELD_MAX, Stream, TerminalSize};
 pub(crate) use transport::connect_unix;
 
 /// Time for a guest to take a connection and to answer a request. A busy guest under TCG on a loaded host has been

@@ -11,7 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pyro-cli", &["pyro-api", "pyro-daemon"]),
     ("pyro-core", &[]),
     ("pyro-daemon", &["pyro-api", "pyro-core", "pyro-fusefs", "pyro-runtime", "pyro-store"]),
-    ("pyro-fusefs", &["pyro-core", "pyro-store"]),
+    ("pyro-fusefs", &["pyro-core", "pyro-protocol", "pyro-store"]),
     ("pyro-guest-agent", &["pyro-protocol"]),
     ("pyro-protocol", &[]),
     ("pyro-runtime", &["pyro-core", "pyro-protocol"]),

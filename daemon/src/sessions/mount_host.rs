@@ -11,7 +11,7 @@ use pyro_core::{
     ShellId, WORKSPACE_PATH, Workspace, WorkspaceId,
 };
 use pyro_fusefs::{
-    Done, ExecEnd, ExecRecord, Host, Outcome as ExecOutcome, Refusal, RefusalKind, Wish, Writer,
+    Done, ExecEnd, ExecRecord, Files, Host, Outcome as ExecOutcome, Refusal, RefusalKind, Wish, Writer,
 };
 use pyro_store::AppendError;
 use tokio::runtime::Handle;
@@ -90,6 +90,10 @@ impl Host for MountHost {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             read => read.map(Some),
         }
+    }
+
+    fn files(&self) -> Arc<dyn Files> {
+        Arc::clone(&self.context.live_files) as Arc<dyn Files>
     }
 
     fn perform(&self, wish: Wish, writer: Writer, done: Done) {
