@@ -10,8 +10,10 @@
 
 mod attributes;
 mod call;
+pub(crate) mod cursor;
 mod handles;
 mod mask;
+pub(crate) mod path;
 mod root;
 mod service;
 

@@ -33,7 +33,7 @@ use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use crate::connection::{Connection, ConnectionError};
-use crate::path::EntryPath;
+use crate::files::path::EntryPath;
 use intake::{Intake, IntakeError};
 
 /// Most imports at a time. Each has a thread and up to sixty descriptors; the host pushes one at a time into a

@@ -1,8 +1,6 @@
 //! The agent in a guest: PID 1 of a virtual machine, or of the host sandbox's process namespace.
 //!
-//! It serves `docs/guest-protocol.md`. One thread does everything but files: the boot phases one after the other, then a
-//! single-threaded runtime. Each import has its own, a connection that asks for files has several, and a warden, another
-//! process, has two.
+//! It serves `docs/guest-protocol.md`. One thread does everything but files, which have threads of their own.
 
 mod agent;
 mod announce;
@@ -10,7 +8,6 @@ mod arguments;
 mod boot;
 mod children;
 mod connection;
-mod cursor;
 mod ending;
 mod files;
 mod follow;
@@ -20,7 +17,6 @@ mod journal;
 mod launch;
 mod listener;
 mod operation;
-mod path;
 mod pump;
 mod readiness;
 mod session;

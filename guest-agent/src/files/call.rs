@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use super::attributes::{self, Changed};
 use super::handles::{Handles, Open, OpenDirectory};
 use super::root::{self, Root};
+use crate::files::path::EntryPath;
 use crate::launch;
-use crate::path::EntryPath;
 
 /// How often a file is looked for and made in turn, when others make and remove it all the time.
 const CREATE_TRIES: u32 = 16;

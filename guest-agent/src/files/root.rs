@@ -6,8 +6,8 @@ use pyro_protocol::Files;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::cursor::{self, Cursor, Missing};
-use crate::path::{Below, EntryPath, PathError};
+use crate::files::cursor::{self, Cursor, Missing};
+use crate::files::path::{Below, EntryPath, PathError};
 
 /// No path leaves the root, and none leads through a link.
 const BELOW: ResolveFlags =

@@ -17,8 +17,8 @@ use super::marker;
 use super::plan::{Plan, Spot};
 use super::stage::Stage;
 use crate::agent;
-use crate::cursor::{Attributes, Cursor, Missing, for_each, open_directory, open_root};
-use crate::path::EntryPath;
+use crate::files::cursor::{Attributes, Cursor, Missing, for_each, open_directory, open_root};
+use crate::files::path::EntryPath;
 
 /// The directory into which an import goes.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::fmt;
 use pyro_protocol::ImportFailed;
 use rustix::io::Errno;
 
-use crate::path::EntryPath;
+use crate::files::path::EntryPath;
 
 /// What failed, and where.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,7 @@ use super::commit;
 use super::failure::Failure;
 use super::stage::{Stage, StagedFile};
 use crate::connection::ConnectionError;
-use crate::path::EntryPath;
+use crate::files::path::EntryPath;
 
 /// Time without a byte after which the host is given up. It has all entries at hand when it begins.
 const SILENCE: Duration = Duration::from_secs(60);

@@ -15,8 +15,8 @@ use rustix::io::Errno;
 use super::failure::{Doing as _, Failure};
 use super::plan::Plan;
 use super::stage::{Decided, attributes};
-use crate::cursor::Attributes;
-use crate::path::EntryPath;
+use crate::files::cursor::Attributes;
+use crate::files::path::EntryPath;
 
 /// Names of the marker: removals come first and must not be done again once something was moved in, because it may
 /// lie at the same path.

@@ -7,8 +7,8 @@ use rustix::io::Errno;
 
 use super::failure::{Doing as _, Failure};
 use super::stage::Stage;
-use crate::cursor::{Attributes, Cursor, Missing, for_each, look_at};
-use crate::path::EntryPath;
+use crate::files::cursor::{Attributes, Cursor, Missing, for_each, look_at};
+use crate::files::path::EntryPath;
 
 /// The changes of an import, in the order in which they are made.
 #[derive(Debug, Default)]

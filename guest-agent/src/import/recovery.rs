@@ -10,8 +10,8 @@ use super::failure::{Doing as _, Failure};
 use super::stage::{Stage, open_place};
 use super::{marker, removal};
 use crate::agent;
-use crate::cursor::{Missing, for_each, open_directory};
-use crate::path::EntryPath;
+use crate::files::cursor::{Missing, for_each, open_directory};
+use crate::files::path::EntryPath;
 
 /// Finishes and removes the stages in the directory `place`. To be called before anything else runs in the guest.
 ///

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, RenameFlags};
 use rustix::io::Errno;
 
-use crate::cursor::{for_each, open_directory};
+use crate::files::cursor::{for_each, open_directory};
 
 /// Removes the directory `name` with all it holds.
 ///
@@ -83,7 +83,7 @@ mod tests {
     use rustix::fs::{Mode, OFlags};
 
     use super::*;
-    use crate::cursor::make_directory;
+    use crate::files::cursor::make_directory;
 
     /// One level below another costs a descriptor and a stack frame in the standard library's removal, and a path
     /// that a call takes has 4,096 bytes.

@@ -19,8 +19,8 @@ use rustix::io::Errno;
 use super::failure::{Doing as _, Failure};
 use super::{marker, removal};
 use crate::agent;
-use crate::cursor::{Attributes, Cursor, Missing, look_at, open_directory, open_root, timestamps};
-use crate::path::EntryPath;
+use crate::files::cursor::{Attributes, Cursor, Missing, look_at, open_directory, open_root, timestamps};
+use crate::files::path::EntryPath;
 
 const NEW: &str = "new";
 const OLD: &str = "old";

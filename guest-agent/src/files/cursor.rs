@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Dir, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use crate::path::Below;
+use crate::files::path::Below;
 
 /// Most directories that a cursor keeps open on its way down. It makes neighbours cheap, and eight imports with deep
 /// paths do not use up the agent's descriptors.
@@ -17,7 +17,7 @@ const IMPLIED: Mode = Mode::from_raw_mode(0o755);
 /// Opens directories below a root, one after the other.
 ///
 /// Each component is opened by its own call relative to its parent's descriptor, as a directory and not followed
-/// when it is a link, and an [`EntryPath`](crate::path::EntryPath) has no component that leads up. So no path
+/// when it is a link, and an [`EntryPath`](crate::files::path::EntryPath) has no component that leads up. So no path
 /// leaves the root, as with `openat2` and `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`, also when somebody exchanges
 /// directories for links meanwhile; but what two paths have in common is resolved once.
 #[derive(Debug)]
