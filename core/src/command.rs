@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use crate::event::{
     BackendProbed, ClockObserved, DaemonStarted, DaemonStopped, DeleteReason, EnvironmentInstallFailed,
     EnvironmentInstalled, EnvironmentRemoved, ExecExited, ExecFailed, ExecLost, ExecStarted, Lifetime,
-    OperationResolved, OutputDropped, ShellExited, ShellFailed, ShellLost, ShellSignal, ShellStarted,
-    SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncSource, TerminalSize, WorkspaceKind, WorkspaceSpec,
-    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
+    LogCompacted, OperationResolved, OutputDropped, ShellExited, ShellFailed, ShellLost, ShellSignal,
+    ShellStarted, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncSource, TerminalSize, WorkspaceKind,
+    WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
 };
 use crate::ids::{ExecNumber, ShellId, SyncNumber, Timestamp, WorkspaceId};
 use crate::limits::Limits;
@@ -29,6 +29,8 @@ pub enum Command {
     RecordLimits(Limits),
     /// The host's clocks were read.
     RecordClock(ClockObserved),
+    /// The beginning of the log can be dropped: a base that stands for it is durable.
+    CompactLog(LogCompacted),
     /// A way to run guests was tried.
     RecordProbe(BackendProbed),
     /// An environment was installed.

@@ -20,6 +20,7 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         Event::DaemonStarted(event) => state.daemon = Some(event.clone()),
         Event::LimitsChanged(event) => state.limits = event.limits,
         Event::ClockObserved(event) => observe_clock(state, event),
+        Event::LogCompacted(event) => state.compacted = Some(event.clone()),
         Event::BackendProbed(event) => {
             state.probes.insert((event.backend, event.accelerator), event.clone());
         }

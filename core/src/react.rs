@@ -52,6 +52,7 @@ pub fn react(state: &State, event: &Event) -> Vec<Action> {
         | Event::DaemonStopped(_)
         | Event::LimitsChanged(_)
         | Event::ClockObserved(_)
+        | Event::LogCompacted(_)
         | Event::BackendProbed(_)
         | Event::EnvironmentInstalled(_)
         | Event::EnvironmentInstallFailed(_)

@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 
 use crate::event::{
     BackendProbed, ClockObserved, DaemonStarted, DaemonStopped, EnvironmentInstallFailed,
-    EnvironmentInstalled, EnvironmentRemoved, Event, LimitsChanged,
+    EnvironmentInstalled, EnvironmentRemoved, Event, LimitsChanged, LogCompacted,
 };
 use crate::limits::Limits;
+use crate::rejection::Rejection;
 use crate::state::State;
 
 pub(super) fn daemon_started(fact: &DaemonStarted) -> Vec<Event> {
@@ -31,6 +32,17 @@ pub(super) fn clock(state: &State, fact: &ClockObserved) -> Vec<Event> {
             && known.offset_us.abs_diff(fact.offset_us) < CLOCK_TOLERANCE_US
     });
     if as_before { Vec::new() } else { vec![Event::ClockObserved(fact.clone())] }
+}
+
+/// A log is dropped from its beginning only, and never a second time.
+pub(super) fn compact_log(state: &State, fact: &LogCompacted) -> Result<Vec<Event>, Rejection> {
+    let min = state.compacted.as_ref().map_or(2, |known| known.first.0 + 1);
+    let (value, max) = (fact.first.0, state.seq.0 + 1);
+    if (min..=max).contains(&value) {
+        Ok(vec![Event::LogCompacted(fact.clone())])
+    } else {
+        Err(Rejection::OutOfRange { field: "the first event that is kept", value, min, max })
+    }
 }
 
 pub(super) fn probed(fact: &BackendProbed) -> Vec<Event> {

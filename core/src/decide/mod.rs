@@ -32,6 +32,7 @@ pub fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection>
         Command::RecordDaemonStopped(fact) => Ok(host::daemon_stopped(fact)),
         Command::RecordLimits(limits) => Ok(host::limits(state, *limits)),
         Command::RecordClock(fact) => Ok(host::clock(state, fact)),
+        Command::CompactLog(fact) => host::compact_log(state, fact),
         Command::RecordProbe(fact) => Ok(host::probed(fact)),
         Command::RecordEnvironmentInstalled(fact) => Ok(host::environment_installed(fact)),
         Command::RecordEnvironmentInstallFailed(fact) => Ok(host::environment_install_failed(fact)),

@@ -11,8 +11,9 @@ use alloc::vec::Vec;
 use super::decide;
 use crate::event::{
     Accelerator, Actor, Backend, Cause, ClockObserved, DeleteReason, Envelope, Event, Evidence, ExecExited,
-    ExecRequested, ExitStatus, Face, Lifetime, Operation, OperationResolved, Process, StopReason,
-    StreamSummary, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
+    ExecRequested, ExitStatus, Face, Lifetime, LogCompacted, Operation, OperationResolved, Process,
+    RetentionPolicy, StopReason, StreamSummary, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed,
+    WorkspaceStarted, WorkspaceStopped,
 };
 use crate::ids::{ExecNumber, Seq, Timestamp, WorkspaceId};
 use crate::rejection::Rejection;
@@ -409,4 +410,31 @@ fn evidence_is_for_what_is_open() {
     assert_eq!(when(&running, &resolved), Ok(vec!["operation_resolved"]));
     let ended = [running, vec![exited(ID, 1)]].concat();
     assert_eq!(when(&ended, &resolved), Err(Rejection::Stale));
+}
+
+/// Catches a compaction that is signed off twice, or that drops what the log does not have.
+#[test]
+fn the_log_is_dropped_from_its_beginning_only() {
+    let compact = |first| {
+        Command::CompactLog(LogCompacted {
+            first: Seq(first),
+            hash: [1; 32],
+            base: [2; 32],
+            records: 4,
+            bytes: 100,
+            since: Timestamp(1),
+            until: Timestamp(2),
+            policy: RetentionPolicy::default(),
+        })
+    };
+    let state = State { seq: Seq(10), ..State::default() };
+    for refused in [0, 1, 12] {
+        assert!(matches!(decide(&state, &compact(refused)), Err(Rejection::OutOfRange { .. })), "{refused}");
+    }
+    assert!(decide(&state, &compact(11)).is_ok(), "all that there is");
+    let Ok(events) = decide(&state, &compact(5)) else { panic!("it is refused") };
+    let [Event::LogCompacted(fact)] = &events[..] else { panic!("{events:?}") };
+    let state = State { compacted: Some(fact.clone()), ..state };
+    assert!(decide(&state, &compact(5)).is_err());
+    assert!(decide(&state, &compact(6)).is_ok());
 }

@@ -9,6 +9,7 @@ impl Event {
         "daemon_stopped",
         "limits_changed",
         "clock_observed",
+        "log_compacted",
         "backend_probed",
         "environment_installed",
         "environment_install_failed",
@@ -60,6 +61,9 @@ impl Event {
             Self::LimitsChanged(_) => "The bounds on guests and commands are these from now on.",
             Self::ClockObserved(_) => {
                 "The host was booted, or somebody set its clock: times before and after it are to be compared with care."
+            }
+            Self::LogCompacted(_) => {
+                "All events before the first kept one were dropped; a base with this digest stands in their place."
             }
             Self::BackendProbed(_) => {
                 "A way to run guests was tried on this host; the verdict holds while the fingerprint is the same."
