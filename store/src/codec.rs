@@ -4,12 +4,12 @@ use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use pyro_core::{
     Actor, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped, Envelope,
     EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested,
-    ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, LimitsChanged, OperationResolved,
-    OutputDropped, RequestMet, Seq, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput,
-    ShellLost, ShellRequested, ShellResized, ShellSignaled, ShellStarted, State, SyncCancelRequested,
-    SyncFailed, SyncFinished, SyncLost, SyncRequested, Timestamp, UnknownEvent, WorkspaceCreated,
-    WorkspaceDeleted, WorkspaceDeleting, WorkspaceLabeled, WorkspaceStartFailed, WorkspaceStarted,
-    WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
+    ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, LimitsChanged, LogCompacted,
+    OperationResolved, OutputDropped, RequestMet, Seq, ShellClosed, ShellClosing, ShellExited, ShellFailed,
+    ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignaled, ShellStarted, State,
+    SyncCancelRequested, SyncFailed, SyncFinished, SyncLost, SyncRequested, Timestamp, UnknownEvent,
+    WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceLabeled, WorkspaceStartFailed,
+    WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ const CONFIG: Config = bincode::config::standard().with_limit::<PAYLOAD_LEN_MAX>
 
 /// Version of the encoding of a state. It is raised whenever its bytes change, which `tests/checkpoint.rs` notices: a state of another version is
 /// not read, and the log is replayed instead.
-const STATE_VERSION: u16 = 2;
+const STATE_VERSION: u16 = 3;
 
 /// Most bytes of a state: 10,000 workspaces take about 10 MiB.
 const STATE_LEN_MAX: usize = 1 << 30;
@@ -138,6 +138,7 @@ records! {
     (3, 1) => LimitsChanged,
     (4, 1) => BackendProbed,
     (5, 1) => ClockObserved,
+    (6, 1) => LogCompacted,
     (20, 1) => EnvironmentInstalled,
     (21, 1) => EnvironmentInstallFailed,
     (22, 1) => EnvironmentRemoved,

@@ -70,16 +70,21 @@ pub(crate) fn catch_up(shared: &Shared) -> Result<(), ReadError> {
     if watermark.seq >= committed.head.seq {
         return Ok(());
     }
-    let mut frames = Frames::open(shared, committed.segments, watermark.seq.next(), committed.head.seq)?;
+    // What was compacted is not looked up.
+    let first = watermark.seq.next().max(committed.first());
+    if first > committed.head.seq {
+        return Ok(());
+    }
+    let mut frames = Frames::open(shared, &committed, first, committed.head.seq)?;
     let mut additions = Additions::default();
-    let mut batch_first = watermark.seq.next();
+    let mut batch_first = first;
     while let Some(frame) = frames.next()? {
         note(&mut additions, &frame, batch_first, &reader::envelope(shared, &frame)?);
         if !frame.last_of_batch {
             continue;
         }
         batch_first = frame.seq.next();
-        if frame.seq.0 - watermark.seq.0 >= STEP_RECORDS || frame.seq == committed.head.seq {
+        if frame.seq.0 - watermark.seq.0.max(first.0 - 1) >= STEP_RECORDS || frame.seq == committed.head.seq {
             watermark = Head::new(frame.seq, frame.hash);
             if shared.index.add(&std::mem::take(&mut additions), watermark).is_err() {
                 shared.forget_requests(committed.head.seq);

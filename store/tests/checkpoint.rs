@@ -69,5 +69,5 @@ fn the_latest_one_is_read_without_the_log() {
 fn another_shape_has_another_version() {
     let digest = state_digest(&state()).unwrap();
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, "0793d365e18f34137a377e91831f6df0197eaa663f02c1e9f4da9b550580312d", "version 2");
+    assert_eq!(hex, "1257de98fe55d71a6eb83c21beb9be6fd4a7c55f69799c896c6910c29e065402", "version 3");
 }
