@@ -52,7 +52,9 @@ pub use frame::{
 pub use home::{Home, HomeError};
 pub use keyboard::Keyboard;
 pub use link::Link;
-pub use log_check::{LogCheck, LogCheckProgress, LogMark, LogMarkError, LogProblem, LogRepaired, LogVerdict};
+pub use log_check::{
+    LogCheck, LogCheckProgress, LogCompacted, LogMark, LogMarkError, LogProblem, LogRepaired, LogVerdict,
+};
 pub use log_point::{LogPoint, LogPointError};
 pub use message::{
     API_VERSION, ClientMessage, Hello, Progress, PullProgress, RunProgress, ServerMessage, SyncPhase,
@@ -63,23 +65,23 @@ pub use pyro_core::{Face, RequestId};
 pub use readiness::Readiness;
 pub use request::{
     DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
-    EnvPruneRequest, EnvPullRequest, LogHeadRequest, LogRequest, LogShowRequest, Resume, RunRequest,
-    ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest, ShellOpenRequest,
-    ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest, VmCreateRequest,
-    VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest,
-    VmStatusRequest, VmStopRequest, WindowSize, WorkspaceCreateRequest, WorkspaceDeleteRequest,
-    WorkspaceExecRequest, WorkspaceListRequest, WorkspaceLogsRequest, WorkspaceStartRequest,
-    WorkspaceStatusRequest, WorkspaceStopRequest, WorkspaceSyncPushRequest,
+    EnvPruneRequest, EnvPullRequest, LogCompactRequest, LogHeadRequest, LogRequest, LogShowRequest, Resume,
+    RunRequest, ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest,
+    ShellOpenRequest, ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest,
+    VmCreateRequest, VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest, VmReapExpiredRequest,
+    VmStartRequest, VmStatusRequest, VmStopRequest, WindowSize, WorkspaceCreateRequest,
+    WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest, WorkspaceLogsRequest,
+    WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest, WorkspaceSyncPushRequest,
 };
 pub use request_id::{RequestIdError, new_request_id, parse_request_id};
 pub use response::{
     BackendReport, Capabilities, Cleanup, CommandRecord, ConnectedNetwork, DaemonStatus, DaemonStopped,
     DeleteResult, DoctorReport, EnvList, EnvObject, EventActor, ExecOutcome, ExecResult, KvmReport,
-    LastCommand, LogEnd, LogEntry, LogEvent, LogExplanation, LogHead, NetworkInfo, NetworkingReport,
-    NoNetwork, OutputText, PruneResult, PullResult, ReapResult, RunOutcome, RunResult, RuntimeReport,
-    ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult, ShellSignalResult,
-    ShellWriteResult, SyncResult, ToolReport, VmObject, WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs,
-    WorkspaceLogsEnd, WorkspaceObject, WorkspaceSeed, WorkspaceSync,
+    LastCommand, LogCompactResult, LogDropped, LogEnd, LogEntry, LogEvent, LogExplanation, LogHead,
+    NetworkInfo, NetworkingReport, NoNetwork, OutputText, PruneResult, PullResult, ReapResult, RunOutcome,
+    RunResult, RuntimeReport, ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult,
+    ShellSignalResult, ShellWriteResult, SyncResult, ToolReport, VmObject, WorkspaceDeleteResult,
+    WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd, WorkspaceObject, WorkspaceSeed, WorkspaceSync,
 };
 pub use run::{Followed, Run, RunEvent};
 pub use signal::signal_name;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "clap")]
 use crate::request_id::parse_request_id;
 
-pub use log::{LogHeadRequest, LogRequest, LogShowRequest};
+pub use log::{LogCompactRequest, LogHeadRequest, LogRequest, LogShowRequest};
 pub use shell::{
     ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest, ShellOpenRequest,
     ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest, WindowSize,

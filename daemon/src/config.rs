@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pyro_core::Limits;
+use pyro_core::{Limits, RetentionPolicy};
 use serde::Deserialize;
 
 /// The host keeps this part of its memory for itself, in percent, unless the configuration says otherwise.
@@ -74,15 +74,22 @@ pub(crate) struct LimitsConfig {
     open_execs_max: Option<u32>,
 }
 
-/// How much is kept of what commands and shells write.
+/// How much is kept of what commands and shells write, and of the event log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RetentionConfig {
     stream_mib: Option<u64>,
     workspace_mib: Option<u64>,
+    log_days: Option<u32>,
+    log_mib: Option<u64>,
 }
 
 impl RetentionConfig {
+    /// Returns what is kept of the event log.
+    pub(crate) const fn log(&self) -> RetentionPolicy {
+        RetentionPolicy { keep_days: self.log_days, keep_mib: self.log_mib, before: None }
+    }
+
     /// Returns how many bytes of one stream are kept at most; `None` for all.
     pub(crate) const fn stream_bytes(&self) -> Option<u64> {
         bytes_of(self.stream_mib, STREAM_MIB)

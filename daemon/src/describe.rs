@@ -6,6 +6,8 @@ use pyro_core::{
 };
 use serde_json::{Value, json};
 
+use crate::clock;
+
 /// Returns what there is to tell about an event besides its position, time, origin and kind.
 ///
 /// A `match` per kind rather than a serialization of the structs: the names here are a contract, those there are not.
@@ -28,6 +30,12 @@ pub(crate) fn data(event: &Event) -> Value {
         Event::ClockObserved(event) => {
             json!({ "host_boot_id": event.host_boot_id, "offset_us": event.offset_us })
         }
+        Event::LogCompacted(event) => json!({
+            "first": event.first, "hash": hex(&event.hash), "base": hex(&event.base),
+            "records": event.records, "bytes": event.bytes,
+            "since": clock::rfc3339(event.since), "until": clock::rfc3339(event.until),
+            "keep_days": event.policy.keep_days, "keep_mib": event.policy.keep_mib, "before": event.policy.before,
+        }),
         Event::BackendProbed(event) => json!({
             "backend": event.backend.as_str(), "accelerator": event.accelerator.as_str(),
             "fingerprint": event.fingerprint, "verdict": verdict(&event.verdict),

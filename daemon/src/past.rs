@@ -6,7 +6,7 @@ use pyro_store::{Checkpoints, ReadError, Reader};
 
 /// Returns the state at a place of the log; `None` when the log does not reach it.
 ///
-/// Begins with the latest checkpoint before it, or with nothing. At a time, everything had happened that stands before
+/// Begins with the latest checkpoint before it, or with what was compacted. At a time, everything had happened that stands before
 /// the first later event.
 pub(crate) fn state_at(
     reader: &Reader,
@@ -20,7 +20,10 @@ pub(crate) fn state_at(
     if last > reader.head().seq {
         return Ok(None);
     }
-    let mut state = checkpoints.latest_until(last).unwrap_or_default();
+    if last.next() < reader.first() {
+        return Err(ReadError::Compacted { first: reader.first() });
+    }
+    let mut state = checkpoints.latest_until(last).unwrap_or_else(|| reader.beginning());
     for envelope in reader.read(state.seq.next()) {
         let envelope = envelope?;
         if envelope.seq > last {
@@ -34,8 +37,13 @@ pub(crate) fn state_at(
 /// Returns the last event before the first one that is later than a time. Clocks are set back now and then, so all
 /// events up to it are looked at.
 fn last_until(reader: &Reader, time: Timestamp) -> Result<Seq, ReadError> {
-    let mut last = Seq::ZERO;
-    for envelope in reader.read(Seq(1)) {
+    let first = reader.first();
+    let mut last = match reader.base() {
+        Some(base) if base.until > time => return Err(ReadError::Compacted { first }),
+        Some(base) => base.dropped.seq,
+        None => Seq::ZERO,
+    };
+    for envelope in reader.read(first) {
         let envelope = envelope?;
         if envelope.at > time {
             break;

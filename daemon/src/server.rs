@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::context::Context;
 use crate::startup::{self, StartupError};
-use crate::{backend, driver, expiry, sessions, tethers};
+use crate::{backend, compaction, driver, expiry, sessions, tethers};
 
 /// Most connections at once; further ones wait in the listener's backlog. A client uses one.
 const CONNECTIONS_MAX: usize = 1024;
@@ -73,6 +73,7 @@ async fn serve(home: Home, ready: &mut Option<OwnedFd>) -> Result<(), StartupErr
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(driver::dispatch(Arc::clone(&context), actions, inherited));
     tokio::spawn(expiry::run(Arc::clone(&context)));
+    tokio::spawn(compaction::run(Arc::clone(&context)));
     tethers::await_clients(&context, &context.engine.state());
     report(ready, &Readiness::Ready);
     tracing::info!(pid = std::process::id(), home = %context.home.root().display(), "ready");

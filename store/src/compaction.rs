@@ -97,12 +97,6 @@ impl Compactor {
         Self { log }
     }
 
-    /// Returns what stands in the place of all that was dropped; `None` when nothing was.
-    #[must_use]
-    pub fn base(&self) -> Option<BaseInfo> {
-        self.log.shared().committed().base.map(|base| base.info())
-    }
-
     /// Begins a new segment, so that all records up to now can be dropped without those to come.
     ///
     /// # Errors

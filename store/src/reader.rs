@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pyro_core::{Cause, Envelope, RequestId, Seq, State, WorkspaceId};
 
-use crate::base::Place;
+use crate::base::{BaseInfo, Place};
 use crate::beginning;
 use crate::codec;
 use crate::corruption::Corruption;
@@ -61,6 +61,12 @@ impl Reader {
     #[must_use]
     pub fn first(&self) -> Seq {
         self.shared.committed().first()
+    }
+
+    /// Returns what stands in the place of all that was compacted; `None` when nothing was.
+    #[must_use]
+    pub fn base(&self) -> Option<BaseInfo> {
+        self.shared.committed().base.map(|base| base.info())
     }
 
     /// Returns the state before the first event that is there: the fold of all that was compacted.

@@ -112,7 +112,7 @@ fn a_second_compaction_goes_on_where_the_first_one_ended() {
     let second = compact(&log, BEFORE);
     assert!(second.first > first.first && second.since > first.until);
     assert_eq!(sample::bases(dir.path()).len(), 1);
-    let base = log.compactor().base().unwrap();
+    let base = log.reader().base().unwrap();
     assert_eq!((base.bytes, base.since), (first.bytes + second.bytes, first.since));
     let kept = &whole[usize::try_from(second.first.0).unwrap() - 1..];
     check(&log, dir.path(), kept, &all);
@@ -318,7 +318,7 @@ fn a_repair_cuts_behind_the_base() {
         assert_eq!(repair(dir.path()).unwrap().damage, None, "there is nothing to cut");
         let log = sample::open_small(dir.path());
         assert_eq!(log.head(), repaired.head);
-        let base = log.compactor().base().unwrap();
+        let base = log.reader().base().unwrap();
         log.append(vec![signature(moments.dropped, base)]).unwrap();
         assert_eq!(verify(dir.path()).unwrap().damage, None);
         assert_eq!(log.reader().beginning(), fold(&moments.all[..usize::try_from(first.0).unwrap() - 1]));

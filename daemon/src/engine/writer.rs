@@ -109,7 +109,7 @@ impl Writer {
         rules: Rules,
     ) -> Result<(Self, Outlets), ReadError> {
         let checkpoints = log.checkpoints();
-        let mut state = checkpoints.latest().unwrap_or_default();
+        let mut state = checkpoints.latest().unwrap_or_else(|| reader.beginning());
         let reader = log.reader();
         for envelope in reader.read(state.seq.next()) {
             (rules.evolve)(&mut state, &envelope?);

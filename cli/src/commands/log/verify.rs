@@ -85,6 +85,17 @@ fn verdict_text(verdict: &LogVerdict) -> String {
     };
     let state =
         if verdict.problems.iter().any(|problem| problem.about == "state") { "wrong" } else { &state };
+    if let Some(compacted) = &verdict.compacted {
+        let last = LogMark { seq: compacted.first_seq - 1, hash: sanitize::line(&compacted.hash) };
+        let (since, until) = (sanitize::line(&compacted.since), sanitize::line(&compacted.until));
+        writeln!(
+            text,
+            "Compacted: 1 to {last}, from {since} to {until} ({}); {} of them carried over",
+            HumanBytes(compacted.bytes),
+            compacted.carried
+        )
+        .expect("a string takes everything");
+    }
     writeln!(
         text,
         "Events: {} in {} segments\nHead: {head}\nState: {state}\nOutput files: {} checked ({}), {} deleted with their workspaces\nLog: {}",
