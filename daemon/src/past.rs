@@ -55,10 +55,11 @@ fn last_until(reader: &Reader, time: Timestamp) -> Result<Seq, ReadError> {
 
 #[cfg(test)]
 mod tests {
-    use pyro_core::{Actor, Cause, Event, Face, Limits, LimitsChanged};
-    use pyro_store::{Draft, EventLog, Options};
+    use pyro_core::{Actor, Cause, Command, Event, Face, Limits, LimitsChanged};
+    use pyro_store::{Draft, EventLog, Options, Retention};
 
     use super::*;
+    use crate::compaction;
 
     fn draft(number: u64, at: u64) -> Draft {
         let limits = Limits { guests_max: u32::try_from(number).unwrap(), ..Limits::default() };
@@ -95,5 +96,32 @@ mod tests {
         for (time, seq) in [(0, 0), (9, 0), (10, 1), (35, 3), (200, 21), (u64::MAX, 21)] {
             assert_eq!(at(LogPoint::Time(Timestamp(time))).as_ref(), Some(&states[seq]), "{time}");
         }
+    }
+
+    /// Catches a past that was compacted and is made up, and one that is refused although it is there.
+    #[test]
+    fn the_past_begins_with_what_was_compacted() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EventLog::open(dir.path(), Options::default()).unwrap();
+        log.append((1..=9).map(|number| draft(number, number * 10)).collect()).unwrap();
+        let (reader, checkpoints, compactor) = (log.reader(), log.checkpoints(), log.compactor());
+        let at = |point| state_at(&reader, &checkpoints, point);
+        let before = at(LogPoint::Seq(Seq(9))).unwrap();
+        compactor.roll().unwrap();
+        let policy = Retention { before: Some(Seq(10)), ..Retention::default() };
+        let written = compactor.plan(policy).unwrap().unwrap().write().unwrap();
+        let Command::CompactLog(event) = compaction::signature(written.info()) else {
+            panic!("another command")
+        };
+        let event = Event::LogCompacted(event);
+        log.append(vec![Draft { event, ..draft(10, 100) }]).unwrap();
+        written.finish().unwrap();
+        for early in [LogPoint::Seq(Seq(8)), LogPoint::Seq(Seq(0)), LogPoint::Time(Timestamp(89))] {
+            assert!(matches!(at(early), Err(ReadError::Compacted { first: Seq(10) })), "{early:?}");
+        }
+        assert_eq!(at(LogPoint::Seq(Seq(9))).unwrap(), before);
+        assert_eq!(at(LogPoint::Time(Timestamp(90))).unwrap(), before);
+        let after = at(LogPoint::Time(Timestamp(100))).unwrap().unwrap();
+        assert_eq!(after.compacted.map(|known| known.first), Some(Seq(10)));
     }
 }

@@ -282,14 +282,15 @@ fn unrepaired(error: &RepairError) -> ApiError {
 mod tests {
     use pyro_api::LogHead;
     use pyro_core::{
-        Actor, Cause, DeleteReason, DropPolicy, Event, ExecExited, ExecLost, ExecNumber, ExitStatus, Face,
-        Limits, OutputDropped, ShellExited, ShellId, StreamSummary, Timestamp, WorkspaceDeleting,
+        Actor, Cause, Command, DeleteReason, DropPolicy, Event, ExecExited, ExecLost, ExecNumber, ExitStatus,
+        Face, Limits, OutputDropped, ShellExited, ShellId, StreamSummary, Timestamp, WorkspaceDeleting,
         WorkspaceId,
     };
     use pyro_store::outputs::{Outputs, Stream, StreamId};
-    use pyro_store::{Draft, EventLog, Options};
+    use pyro_store::{Draft, EventLog, Options, Retention};
 
     use super::*;
+    use crate::compaction;
 
     const KEPT: WorkspaceId = WorkspaceId::from_bytes([1; 6]);
     const DELETED: WorkspaceId = WorkspaceId::from_bytes([2; 6]);
@@ -494,5 +495,38 @@ mod tests {
         let kept = std::path::PathBuf::from(repaired.kept_in.unwrap());
         assert_eq!(std::fs::read(kept.join("00000000000000000001.seg")).unwrap(), bytes);
         assert!(check(&home, &LogCheck::default()).whole);
+    }
+
+    /// Catches a check that cannot deal with a log whose beginning was dropped, or that believes what it cannot know.
+    #[test]
+    fn a_compacted_log_is_checked_from_its_base_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(&dir);
+        let log = fill(&home);
+        let marks: Vec<_> = log.reader().records(Seq(1)).map(Result::unwrap).collect();
+        let mark = |seq: usize| LogMark { seq: seq as u64, hash: hex(&marks[seq - 1].hash) };
+        let compactor = log.compactor();
+        compactor.roll().unwrap();
+        let policy = Retention { before: Some(Seq(u64::MAX)), ..Retention::default() };
+        let written = compactor.plan(policy).unwrap().unwrap().write().unwrap();
+        let Command::CompactLog(event) = compaction::signature(written.info()) else {
+            panic!("another command")
+        };
+        append(&log, Event::LogCompacted(event));
+        written.finish().unwrap();
+
+        let last = marks.len();
+        let verdict = check(&home, &LogCheck { expected: vec![mark(last), mark(last - 1)], live: None });
+        assert_eq!(problems(&verdict), [("expected", Some(last as u64 - 1))]);
+        assert!(verdict.problems[0].message.contains("was compacted"), "{:?}", verdict.problems);
+        let compacted = verdict.compacted.unwrap();
+        assert_eq!((compacted.first_seq, compacted.hash), (last as u64 + 1, mark(last).hash));
+
+        let mut state = log.reader().beginning();
+        log.reader().read(log.reader().first()).for_each(|envelope| evolve(&mut state, &envelope.unwrap()));
+        let state_digest = hex(&state_digest(&state).unwrap());
+        let live = LogHead { seq: log.head().seq.0, hash: hex(&log.head().hash), state_digest };
+        let verdict = check(&home, &LogCheck { expected: vec![mark(last)], live: Some(live) });
+        assert_eq!((verdict.whole, verdict.state_compared_with.as_str()), (true, "daemon"));
     }
 }

@@ -52,7 +52,7 @@ const COMPACT_EXAMPLES: &str = "\
 Examples:
   pyro log compact --keep-days 90 --dry-run      what events older than 90 days take
   pyro log compact --keep-days 90 --keep-mib 512
-  pyro log compact --before \"$(pyro log --since 24h --limit 1 --json | jq .seq)\"
+  pyro log compact --before 5000
 
 What goes is older than all that any bound keeps. Without a bound the policy of config.toml counts, which
 the daemon also applies by itself once an hour:

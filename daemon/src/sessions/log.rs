@@ -273,7 +273,10 @@ fn last_of(reader: &Reader, workspace: WorkspaceId, last: Seq) -> Result<Option<
 pub(super) fn unreadable(error: ReadError) -> Failure {
     let told = match error {
         ReadError::Compacted { first } => {
-            let hint = format_args!("event {first} is the first one that is kept");
+            let earliest = first.0 - 1;
+            let hint = format_args!(
+                "event {first} is the first one that is kept, and {earliest} the earliest point for --at"
+            );
             ApiError::new(ErrorCode::HistoryCompacted, error).with_hint(hint)
         }
         ReadError::Corrupt(_) | ReadError::Io { .. } => {

@@ -85,7 +85,9 @@ fn verdict_text(verdict: &LogVerdict) -> String {
     };
     let state =
         if verdict.problems.iter().any(|problem| problem.about == "state") { "wrong" } else { &state };
+    let mut events = verdict.seq.to_string();
     if let Some(compacted) = &verdict.compacted {
+        events = format!("{} to {events}", compacted.first_seq);
         let last = LogMark { seq: compacted.first_seq - 1, hash: sanitize::line(&compacted.hash) };
         let (since, until) = (sanitize::line(&compacted.since), sanitize::line(&compacted.until));
         writeln!(
@@ -98,8 +100,7 @@ fn verdict_text(verdict: &LogVerdict) -> String {
     }
     writeln!(
         text,
-        "Events: {} in {} segments\nHead: {head}\nState: {state}\nOutput files: {} checked ({}), {} deleted with their workspaces\nLog: {}",
-        verdict.seq,
+        "Events: {events} in {} segments\nHead: {head}\nState: {state}\nOutput files: {} checked ({}), {} deleted with their workspaces\nLog: {}",
         verdict.segments,
         verdict.outputs_checked,
         HumanBytes(verdict.output_bytes),
