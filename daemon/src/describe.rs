@@ -1,8 +1,8 @@
 //! Events as JSON, for `pyro log`.
 
 use pyro_core::{
-    Cause, DropPolicy, Envelope, Event, Evidence, ExitStatus, Operation, OperationResolved, OutputDropped,
-    ProbeVerdict, StopReason, StreamSummary, SyncChanges, SyncPurpose, WorkspaceKind,
+    Cause, DropPolicy, Envelope, Event, Evidence, ExitStatus, LogCompacted, Operation, OperationResolved,
+    OutputDropped, ProbeVerdict, StopReason, StreamSummary, SyncChanges, SyncPurpose, WorkspaceKind,
 };
 use serde_json::{Value, json};
 
@@ -30,12 +30,7 @@ pub(crate) fn data(event: &Event) -> Value {
         Event::ClockObserved(event) => {
             json!({ "host_boot_id": event.host_boot_id, "offset_us": event.offset_us })
         }
-        Event::LogCompacted(event) => json!({
-            "first": event.first, "hash": hex(&event.hash), "base": hex(&event.base),
-            "records": event.records, "bytes": event.bytes,
-            "since": clock::rfc3339(event.since), "until": clock::rfc3339(event.until),
-            "keep_days": event.policy.keep_days, "keep_mib": event.policy.keep_mib, "before": event.policy.before,
-        }),
+        Event::LogCompacted(event) => compacted(event),
         Event::BackendProbed(event) => json!({
             "backend": event.backend.as_str(), "accelerator": event.accelerator.as_str(),
             "fingerprint": event.fingerprint, "verdict": verdict(&event.verdict),
@@ -228,6 +223,15 @@ fn changes(changes: &SyncChanges) -> Value {
         paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
     };
     json!({ "changed": texts(&changes.changed), "removed": texts(&changes.removed) })
+}
+
+fn compacted(event: &LogCompacted) -> Value {
+    json!({
+        "first": event.first, "hash": hex(&event.hash), "base": hex(&event.base),
+        "records": event.records, "bytes": event.bytes,
+        "since": clock::rfc3339(event.since), "until": clock::rfc3339(event.until),
+        "keep_days": event.policy.keep_days, "keep_mib": event.policy.keep_mib, "before": event.policy.before,
+    })
 }
 
 fn verdict(verdict: &ProbeVerdict) -> Value {

@@ -187,3 +187,44 @@ pub(crate) fn init_tracing() {
     let _first_goes_on =
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();
 }
+
+#[cfg(test)]
+mod tests {
+    use pyro_core::{Cause, Event};
+    use pyro_store::{Draft, Retention};
+
+    use super::*;
+    use crate::context::daemon_actor;
+
+    /// Catches a daemon that goes on from a base which is not the one of which the events tell, or refuses one that is.
+    #[test]
+    fn a_base_is_the_one_that_was_signed_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EventLog::open(dir.path(), Options::default()).unwrap();
+        let append = |command| {
+            let Command::CompactLog(event) = command else { panic!("another command") };
+            let (at, cause, event) =
+                (pyro_core::Timestamp(1), Cause::Observation, Event::LogCompacted(event));
+            log.append(vec![Draft { at, actor: daemon_actor(), cause, event }]).unwrap();
+        };
+        let stopped = Event::DaemonStopped(pyro_core::DaemonStopped { reason: "test".to_owned() });
+        let (at, cause) = (pyro_core::Timestamp(1), Cause::Observation);
+        log.append(vec![Draft { at, actor: daemon_actor(), cause, event: stopped }]).unwrap();
+        assert!(check_base(&State::default(), log.reader().base()).is_ok());
+        let compactor = log.compactor();
+        compactor.roll().unwrap();
+        let policy = Retention { before: Some(Seq(2)), ..Retention::default() };
+        let written = compactor.plan(policy).unwrap().unwrap().write().unwrap();
+        append(compaction::signature(written.info()));
+        written.finish().unwrap();
+
+        let reader = log.reader();
+        let mut state = reader.beginning();
+        reader.read(reader.first()).for_each(|envelope| pyro_core::evolve(&mut state, &envelope.unwrap()));
+        let base = reader.base().unwrap();
+        assert!(check_base(&state, Some(base)).is_ok());
+        assert!(check_base(&State::default(), Some(base)).is_ok(), "a repair has cut off the event");
+        let other = BaseInfo { digest: [7; 32], ..base };
+        assert!(matches!(check_base(&state, Some(other)), Err(StartupError::Base { first: Seq(2) })));
+    }
+}

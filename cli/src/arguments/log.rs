@@ -54,16 +54,16 @@ Examples:
   pyro log compact --keep-days 90 --keep-mib 512
   pyro log compact --before 5000
 
-What goes is older than all that any bound keeps. Without a bound the policy of config.toml counts, which
-the daemon also applies by itself once an hour:
+What goes is older than all that any bound keeps. Without a bound the policy of config.toml counts,
+which the daemon also applies by itself, once an hour:
   [retention]
   log_days = 90
   log_mib = 512
 
-Segment files are dropped as wholes, 16 MiB each, so more may be kept than was asked for. What workspaces
-that are not deleted need is carried over: their commands, and the digests of their output. Keep the head
-that `pyro log head` prints first: nothing else proves what the dropped events were. A request id that was
-dropped is a new one when it comes again.";
+Segment files are dropped as wholes, 16 MiB each, so more may be kept than was asked for. What is
+needed of workspaces that are not deleted is carried over: their commands, and the digests of their
+output. A request id that was dropped is a new one when it comes again. Nothing but a head that was
+kept elsewhere proves later what the dropped events were: `pyro log head` prints it.";
 
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true, args_conflicts_with_subcommands = true)]
