@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pyro_core::{Command, LogCompacted, Rejection, RetentionPolicy, Seq, Timestamp};
+use pyro_core::{Cause, Command, LogCompacted, Rejection, RetentionPolicy, Seq, Timestamp};
 use pyro_store::{AppendError, BaseInfo, CompactError, Compaction, Dropped, Retention, WrittenBase};
 
 use crate::clock;
@@ -54,9 +54,11 @@ pub(crate) async fn run(context: Arc<Context>) {
         return;
     }
     loop {
-        let origin = Origin { actor: daemon_actor(), cause: pyro_core::Cause::Observation };
+        let origin = Origin { actor: daemon_actor(), cause: Cause::Observation };
         match compact(&context, policy, Purpose::Drop(origin)).await {
-            Ok(Some(Surplus { dropped, .. })) => tracing::info!(?dropped, "compacted the event log"),
+            Ok(Some(Surplus { dropped: Dropped { first, records, bytes, .. }, .. })) => {
+                tracing::info!(%first, records, bytes, "compacted the event log");
+            }
             Ok(None) => {}
             // The next try may succeed; meanwhile the log is longer than it should be.
             Err(error) => tracing::warn!(%error, "failed to compact the event log"),

@@ -44,9 +44,19 @@ impl Indexer {
 fn run(shared: &Shared) {
     let _ended = Ended(shared);
     while shared.wait_for_work(GATHER) {
-        if catch_up(shared).is_err() {
+        if catch_up_with(shared).is_err() {
             // The log is damaged where the index ends. Readers that get there are told; lookups scan.
             shared.index.distrust();
+        }
+    }
+}
+
+/// Adds what is not indexed yet, also when some of it is compacted meanwhile.
+fn catch_up_with(shared: &Shared) -> Result<(), ReadError> {
+    loop {
+        match catch_up(shared).map_err(|error| shared.explain(error)) {
+            Err(ReadError::Compacted { .. }) => {}
+            caught_up => return caught_up,
         }
     }
 }

@@ -131,6 +131,16 @@ impl Reader {
     ///
     /// See [`ReadError`].
     pub fn request(&self, request: RequestId) -> Result<Vec<Envelope>, ReadError> {
+        loop {
+            match self.look_up(request).map_err(|error| self.shared.explain(error)) {
+                // A segment went while it was looked through.
+                Err(ReadError::Compacted { .. }) => {}
+                found => return found,
+            }
+        }
+    }
+
+    fn look_up(&self, request: RequestId) -> Result<Vec<Envelope>, ReadError> {
         let committed = self.shared.committed();
         if let Some(base) = &committed.base {
             let places = base.of_request(request).iter();
