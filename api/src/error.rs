@@ -145,6 +145,8 @@ codes! {
     LogPoisoned = "log_poisoned",
     /// The event log is damaged.
     LogCorrupt = "log_corrupt",
+    /// The beginning of the event log that was asked for is not kept any more.
+    HistoryCompacted = "history_compacted",
     /// The home cannot be used.
     HomeUnusable = "home_unusable",
     /// The configuration file is wrong.

@@ -54,7 +54,9 @@ pub use frame::{
 pub use home::{Home, HomeError};
 pub use keyboard::Keyboard;
 pub use link::Link;
-pub use log_check::{LogCheck, LogCheckProgress, LogMark, LogMarkError, LogProblem, LogRepaired, LogVerdict};
+pub use log_check::{
+    LogCheck, LogCheckProgress, LogCompacted, LogMark, LogMarkError, LogProblem, LogRepaired, LogVerdict,
+};
 pub use log_point::{LogPoint, LogPointError};
 pub use message::{
     API_VERSION, ClientMessage, Hello, Progress, PullProgress, RunProgress, ServerMessage, SyncPhase,
@@ -66,10 +68,10 @@ pub use pyro_core::{Face, RequestId};
 pub use readiness::Readiness;
 pub use request::{
     DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
-    EnvPruneRequest, EnvPullRequest, LogHeadRequest, LogRequest, LogShowRequest, MountRequest, Resume,
-    RunRequest, ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest,
-    ShellOpenRequest, ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest,
-    UmountRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest,
+    EnvPruneRequest, EnvPullRequest, LogCompactRequest, LogHeadRequest, LogRequest, LogShowRequest,
+    MountRequest, Resume, RunRequest, ShellAttachRequest, ShellCloseRequest, ShellFollowRequest,
+    ShellListRequest, ShellOpenRequest, ShellReadRequest, ShellResizeRequest, ShellSignalRequest,
+    ShellWriteRequest, UmountRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest,
     VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest, WindowSize, WorkspaceCreateRequest,
     WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest, WorkspaceLogsRequest,
     WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest, WorkspaceSyncPushRequest,
@@ -78,10 +80,10 @@ pub use request_id::{RequestIdError, new_request_id, parse_request_id};
 pub use response::{
     BackendReport, Capabilities, Cleanup, CommandRecord, ConnectedNetwork, DaemonStatus, DaemonStopped,
     DeleteResult, DoctorReport, EnvList, EnvObject, EventActor, ExecOutcome, ExecResult, KvmReport,
-    LastCommand, LogEnd, LogEntry, LogEvent, LogExplanation, LogHead, MountObject, NetworkInfo,
-    NetworkingReport, NoNetwork, OutputText, PruneResult, PullResult, ReapResult, RunOutcome, RunResult,
-    RuntimeReport, ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult,
-    ShellSignalResult, ShellWriteResult, SyncResult, ToolReport, UmountResult, VmObject,
+    LastCommand, LogCompactResult, LogDropped, LogEnd, LogEntry, LogEvent, LogExplanation, LogHead,
+    MountObject, NetworkInfo, NetworkingReport, NoNetwork, OutputText, PruneResult, PullResult, ReapResult,
+    RunOutcome, RunResult, RuntimeReport, ShellCloseResult, ShellFollowEnd, ShellList, ShellObject,
+    ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult, ToolReport, UmountResult, VmObject,
     WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd, WorkspaceObject, WorkspaceSeed,
     WorkspaceSync,
 };

@@ -80,6 +80,8 @@ pub struct LogVerdict {
     pub hash: String,
     /// How many segment files there are.
     pub segments: u64,
+    /// What was dropped before the first event that is kept; `null` when nothing was.
+    pub compacted: Option<LogCompacted>,
     /// Bytes behind the last event that an interrupted write left; nobody was told of what stood there.
     pub torn_bytes: u64,
     /// What the state that the events give was compared with: `daemon`, `checkpoint` or `nothing`.
@@ -90,6 +92,25 @@ pub struct LogVerdict {
     pub output_bytes: u64,
     /// Output files that are gone because their workspaces were deleted.
     pub outputs_deleted: u64,
+}
+
+/// What was dropped from the beginning of a log, by however many compactions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogCompacted {
+    /// The first event that is kept: all before it were dropped.
+    pub first_seq: u64,
+    /// Hash of the event before it, in hexadecimal.
+    pub hash: String,
+    /// BLAKE3 digest of the base that stands for what was dropped, in hexadecimal.
+    pub base: String,
+    /// Length of the segment files that were dropped, in bytes.
+    pub bytes: u64,
+    /// When the first event of the log was accepted, as in RFC 3339.
+    pub since: String,
+    /// When the last event that was dropped was accepted, as in RFC 3339.
+    pub until: String,
+    /// How many of the dropped events the base has carried over.
+    pub carried: u64,
 }
 
 /// Something that is not what was written.

@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::request::{
     DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
-    EnvPruneRequest, EnvPullRequest, LogHeadRequest, LogRequest, LogShowRequest, MountRequest, RunRequest,
-    ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest, ShellOpenRequest,
-    ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest, UmountRequest,
-    VmCreateRequest, VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest, VmReapExpiredRequest,
-    VmStartRequest, VmStatusRequest, VmStopRequest, WorkspaceCreateRequest, WorkspaceDeleteRequest,
-    WorkspaceExecRequest, WorkspaceListRequest, WorkspaceLogsRequest, WorkspaceStartRequest,
-    WorkspaceStatusRequest, WorkspaceStopRequest, WorkspaceSyncPushRequest,
+    EnvPruneRequest, EnvPullRequest, LogCompactRequest, LogHeadRequest, LogRequest, LogShowRequest,
+    MountRequest, RunRequest, ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest,
+    ShellOpenRequest, ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest,
+    UmountRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest,
+    VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest, WorkspaceCreateRequest,
+    WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest, WorkspaceLogsRequest,
+    WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest, WorkspaceSyncPushRequest,
 };
 use crate::request_id::new_request_id;
 use crate::response::{
-    DaemonStatus, DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject, ExecOutcome, LogEnd,
-    LogExplanation, LogHead, MountObject, NetworkInfo, PruneResult, PullResult, ReapResult, RunOutcome,
-    ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult, ShellSignalResult,
-    ShellWriteResult, SyncResult, UmountResult, VmObject, WorkspaceDeleteResult, WorkspaceList,
-    WorkspaceLogsEnd, WorkspaceObject,
+    DaemonStatus, DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject, ExecOutcome,
+    LogCompactResult, LogEnd, LogExplanation, LogHead, MountObject, NetworkInfo, PruneResult, PullResult,
+    ReapResult, RunOutcome, ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult,
+    ShellSignalResult, ShellWriteResult, SyncResult, UmountResult, VmObject, WorkspaceDeleteResult,
+    WorkspaceList, WorkspaceLogsEnd, WorkspaceObject,
 };
 
 /// A request whose response has a known type.
@@ -161,6 +161,8 @@ operations! {
     LogShow(LogShowRequest) -> LogExplanation,
     /// Tells where the log ends.
     LogHead(LogHeadRequest) -> LogHead,
+    /// Drops the beginning of the log.
+    LogCompact(LogCompactRequest) -> LogCompactResult,
     /// Tells what this host can do.
     Doctor(DoctorRequest) -> DoctorReport,
     /// Mounts the tree of files.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "clap")]
 use crate::request_id::parse_request_id;
 
-pub use log::{LogHeadRequest, LogRequest, LogShowRequest};
+pub use log::{LogCompactRequest, LogHeadRequest, LogRequest, LogShowRequest};
 pub use mount::{MountRequest, UmountRequest};
 pub use shell::{
     ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest, ShellOpenRequest,

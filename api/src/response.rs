@@ -386,6 +386,36 @@ pub struct LogExplanation {
     pub workspace_after: Option<LogEvent>,
 }
 
+/// What compacting the log did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogCompactResult {
+    /// The first event that is kept.
+    pub first_seq: u64,
+    /// What was dropped, or would be; `null` when there is nothing to drop.
+    pub dropped: Option<LogDropped>,
+    /// The event that says so; `null` when nothing was dropped.
+    pub signed_off_seq: Option<u64>,
+}
+
+/// Events that are dropped from the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LogDropped {
+    /// The first of them.
+    pub from_seq: u64,
+    /// How many they are.
+    pub events: u64,
+    /// How many segment files held them.
+    pub segments: u64,
+    /// Length of these files, in bytes.
+    pub bytes: u64,
+    /// When the first of the events was accepted, as in RFC 3339.
+    pub since: String,
+    /// When the last of them was accepted, as in RFC 3339.
+    pub until: String,
+    /// Hash of the last of them, in hexadecimal: what continues the chain in the first event that is kept.
+    pub hash: String,
+}
+
 /// Where the log ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogHead {

@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use crate::event::{
     BackendProbed, ClockObserved, DaemonStarted, DaemonStopped, DeleteReason, EnvironmentInstallFailed,
     EnvironmentInstalled, EnvironmentRemoved, ExecExited, ExecFailed, ExecLost, ExecStarted, Lifetime,
-    Mounted, OperationResolved, OutputDropped, ShellExited, ShellFailed, ShellLost, ShellSignal,
-    ShellStarted, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncSource, TerminalSize, Unmounted,
-    WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
+    LogCompacted, Mounted, OperationResolved, OutputDropped, ShellExited, ShellFailed, ShellLost,
+    ShellSignal, ShellStarted, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncSource, TerminalSize,
+    Unmounted, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
 };
 use crate::ids::{ExecNumber, ShellId, SyncNumber, Timestamp, WorkspaceId};
 use crate::limits::Limits;
@@ -33,6 +33,8 @@ pub enum Command {
     RecordMounted(Mounted),
     /// The tree of files is not shown at a place any more.
     RecordUnmounted(Unmounted),
+    /// The beginning of the log can be dropped: a base that stands for it is durable.
+    CompactLog(LogCompacted),
     /// A way to run guests was tried.
     RecordProbe(BackendProbed),
     /// An environment was installed.

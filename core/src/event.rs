@@ -99,6 +99,8 @@ pub enum Event {
     Mounted(Mounted),
     /// It is not shown there any more.
     Unmounted(Unmounted),
+    /// The beginning of the log was dropped.
+    LogCompacted(LogCompacted),
     /// A way to run guests was tried on this host.
     BackendProbed(BackendProbed),
     /// An environment was installed.
@@ -188,6 +190,7 @@ impl Event {
             | Self::ClockObserved(_)
             | Self::Mounted(_)
             | Self::Unmounted(_)
+            | Self::LogCompacted(_)
             | Self::BackendProbed(_)
             | Self::EnvironmentInstalled(_)
             | Self::EnvironmentInstallFailed(_)
@@ -239,6 +242,7 @@ impl Event {
             Self::ClockObserved(_) => "clock_observed",
             Self::Mounted(_) => "mounted",
             Self::Unmounted(_) => "unmounted",
+            Self::LogCompacted(_) => "log_compacted",
             Self::BackendProbed(_) => "backend_probed",
             Self::EnvironmentInstalled(_) => "environment_installed",
             Self::EnvironmentInstallFailed(_) => "environment_install_failed",
@@ -316,6 +320,39 @@ pub struct ClockObserved {
     pub host_boot_id: String,
     /// Wall clock less time since the boot, in microseconds.
     pub offset_us: i64,
+}
+
+/// The beginning of the log was dropped, and a base stands in its place. This event signs it off: it says what was dropped
+/// by whose wish, and which base it left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogCompacted {
+    /// The first event that was kept.
+    pub first: Seq,
+    /// Hash of the record before it, the last one that was dropped.
+    pub hash: [u8; 32],
+    /// BLAKE3 of the base.
+    pub base: [u8; 32],
+    /// How many records were dropped this time.
+    pub records: u64,
+    /// Length of the segments that held them, in bytes.
+    pub bytes: u64,
+    /// When the first of them was accepted.
+    pub since: Timestamp,
+    /// When the last of them was accepted.
+    pub until: Timestamp,
+    /// What was to be kept.
+    pub policy: RetentionPolicy,
+}
+
+/// What of the log is to be kept: all that any of these bounds keeps. Without a bound it keeps everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetentionPolicy {
+    /// Events of the last so many days; `None` for no such bound.
+    pub keep_days: Option<u32>,
+    /// The last so many MiB of segments; `None` for no such bound.
+    pub keep_mib: Option<u64>,
+    /// Events from this one on; `None` for no such bound.
+    pub before: Option<Seq>,
 }
 
 /// A way to run guests was tried on this host.

@@ -22,6 +22,7 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         Event::ClockObserved(event) => observe_clock(state, event),
         Event::Mounted(event) => drop(state.mounts.insert(event.path.clone(), event.clone())),
         Event::Unmounted(event) => drop(state.mounts.remove(&event.path)),
+        Event::LogCompacted(event) => state.compacted = Some(event.clone()),
         Event::BackendProbed(event) => {
             state.probes.insert((event.backend, event.accelerator), event.clone());
         }

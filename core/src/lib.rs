@@ -12,6 +12,7 @@
 extern crate alloc;
 
 mod action;
+mod carry;
 mod command;
 mod decide;
 mod environment;
@@ -29,6 +30,7 @@ mod stream;
 mod tags;
 
 pub use action::Action;
+pub use carry::{Carry, UNRECEIVED_LEN_MAX};
 pub use command::{Command, WORKSPACE_PATH};
 pub use decide::{decide, sync_destination};
 pub use environment::{CATALOG, CatalogEntry, EnvironmentName};
@@ -36,13 +38,14 @@ pub use event::{
     Accelerator, Actor, Backend, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped,
     DeleteReason, DropPolicy, Envelope, EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved,
     Event, Evidence, ExecCancelRequested, ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted,
-    ExecutionMode, ExitStatus, Face, Lifetime, LimitsChanged, Mounted, Operation, OperationResolved,
-    OutputDropped, ProbeVerdict, Process, RequestMet, ShellClosed, ShellClosing, ShellExited, ShellFailed,
-    ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted,
-    StopReason, StreamSummary, SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost,
-    SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize, UnknownEvent, Unmounted,
-    WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec,
-    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
+    ExecutionMode, ExitStatus, Face, Lifetime, LimitsChanged, LogCompacted, Mounted, Operation,
+    OperationResolved, OutputDropped, ProbeVerdict, Process, RequestMet, RetentionPolicy, ShellClosed,
+    ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal,
+    ShellSignaled, ShellStarted, StopReason, StreamSummary, SyncCancelRequested, SyncChanges, SyncFailed,
+    SyncFinished, SyncLost, SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize,
+    UnknownEvent, Unmounted, WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind,
+    WorkspaceLabeled, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting,
+    WorkspaceStopped, WorkspaceStopping,
 };
 pub use evolve::evolve;
 pub use gaps::Gaps;

@@ -55,7 +55,8 @@ pub fn met(command: &Command) -> Option<Event> {
         | Command::RecordSyncLost(_)
         | Command::CancelSync { .. }
         | Command::RecordResolved(_)
-        | Command::RecordOutputDropped(_) => return None,
+        | Command::RecordOutputDropped(_)
+        | Command::CompactLog(_) => return None,
     };
     Some(Event::RequestMet(RequestMet { workspace, wish: wish.into() }))
 }

@@ -54,6 +54,7 @@ pub fn react(state: &State, event: &Event) -> Vec<Action> {
         | Event::ClockObserved(_)
         | Event::Mounted(_)
         | Event::Unmounted(_)
+        | Event::LogCompacted(_)
         | Event::BackendProbed(_)
         | Event::EnvironmentInstalled(_)
         | Event::EnvironmentInstallFailed(_)

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::environment::EnvironmentName;
 use crate::event::{
     Accelerator, Backend, BackendProbed, ClockObserved, DaemonStarted, DeleteReason, EnvironmentInstalled,
-    ExitStatus, Lifetime, Mounted, StopReason, SyncChanges, SyncPurpose, SyncSource, TerminalSize,
-    WorkspaceKind, WorkspaceSpec, WorkspaceStarted,
+    ExitStatus, Lifetime, LogCompacted, Mounted, StopReason, SyncChanges, SyncPurpose, SyncSource,
+    TerminalSize, WorkspaceKind, WorkspaceSpec, WorkspaceStarted,
 };
 use crate::gaps::Gaps;
 use crate::ids::{ExecNumber, Seq, ShellId, SyncNumber, Timestamp, WorkspaceId};
@@ -30,6 +30,8 @@ pub struct State {
     pub daemon: Option<DaemonStarted>,
     /// The host's clocks as they were read last; `None` before the first time.
     pub clock: Option<ClockObserved>,
+    /// The last compaction of the log; `None` when nothing was dropped.
+    pub compacted: Option<LogCompacted>,
     /// The last verdict on each way to run guests.
     pub probes: BTreeMap<(Backend, Accelerator), BackendProbed>,
     /// Environments that were installed through this log.

@@ -1,7 +1,7 @@
 //! The clocks of the host, as data.
 
 use std::io;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pyro_core::{ClockObserved, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
@@ -48,10 +48,16 @@ impl Clock {
 }
 
 fn read() -> Reading {
+    let since_boot_us = u64::try_from(since_boot().as_micros()).unwrap_or(u64::MAX);
+    Reading { wall: now(), since_boot_us }
+}
+
+/// Returns the time since the host was booted, which goes on in a suspend and which nobody can set.
+pub(crate) fn since_boot() -> Duration {
     let since_boot = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(since_boot.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(since_boot.tv_nsec).unwrap_or(0);
-    Reading { wall: now(), since_boot_us: seconds * 1_000_000 + nanoseconds / 1000 }
+    Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
 }
 
 /// Returns the time now; a clock before 1970 counts as 1970.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pyro_core::Limits;
+use pyro_core::{Limits, RetentionPolicy};
 use serde::Deserialize;
 
 /// The host keeps this part of its memory for itself, in percent, unless the configuration says otherwise.
@@ -91,15 +91,24 @@ pub(crate) struct LimitsConfig {
     open_execs_max: Option<u32>,
 }
 
-/// How much is kept of what commands and shells write.
+/// How much is kept of what commands and shells write, and of the event log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RetentionConfig {
     stream_mib: Option<u64>,
     workspace_mib: Option<u64>,
+    log_days: Option<u32>,
+    log_mib: Option<u64>,
 }
 
 impl RetentionConfig {
+    /// Returns what is kept of the event log; zero stands for all, as for output.
+    pub(crate) fn log(&self) -> RetentionPolicy {
+        let (keep_days, keep_mib) =
+            (self.log_days.filter(|days| *days > 0), self.log_mib.filter(|mib| *mib > 0));
+        RetentionPolicy { keep_days, keep_mib, before: None }
+    }
+
     /// Returns how many bytes of one stream are kept at most; `None` for all.
     pub(crate) const fn stream_bytes(&self) -> Option<u64> {
         bytes_of(self.stream_mib, STREAM_MIB)
@@ -183,6 +192,17 @@ mod tests {
         assert_eq!(bounds(""), (Some(128 << 20), Some(1 << 30)));
         assert_eq!(bounds("[retention]\nstream_mib = 1\nworkspace_mib = 0\n"), (Some(1 << 20), None));
         assert_eq!(bounds("[retention]\nstream_mib = 0\n"), (None, Some(1 << 30)));
+    }
+
+    /// Catches a log that is dropped although nobody asked for it, or kept although somebody did.
+    #[test]
+    fn the_log_is_kept_unless_a_bound_is_set() {
+        let policy = |text: &str| toml::from_str::<Config>(text).unwrap().retention.log();
+        for text in ["", "[retention]\nlog_days = 0\nlog_mib = 0\n"] {
+            assert_eq!(policy(text), RetentionPolicy::default(), "{text}");
+        }
+        let set = RetentionPolicy { keep_days: Some(90), keep_mib: Some(512), before: None };
+        assert_eq!(policy("[retention]\nlog_days = 90\nlog_mib = 512\n"), set);
     }
 
     #[test]

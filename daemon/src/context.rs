@@ -53,6 +53,8 @@ pub(crate) struct Context {
     pub(crate) host_rebooted: bool,
     /// Held while a way to run guests is tried, so that it is tried once.
     pub(crate) probing: tokio::sync::Mutex<()>,
+    /// Held while the beginning of the log is dropped: one at a time.
+    pub(crate) compacting: tokio::sync::Mutex<()>,
     pub(crate) stopping: CancellationToken,
     /// Somebody asked for the end of the daemon, and that is on record.
     pub(crate) stop_requested: AtomicBool,

@@ -1,10 +1,12 @@
 //! Events as JSON, for `pyro log`.
 
 use pyro_core::{
-    Cause, DropPolicy, Envelope, Event, Evidence, ExitStatus, Operation, OperationResolved, OutputDropped,
-    ProbeVerdict, StopReason, StreamSummary, SyncChanges, SyncPurpose, WorkspaceKind,
+    Cause, DropPolicy, Envelope, Event, Evidence, ExitStatus, LogCompacted, Operation, OperationResolved,
+    OutputDropped, ProbeVerdict, StopReason, StreamSummary, SyncChanges, SyncPurpose, WorkspaceKind,
 };
 use serde_json::{Value, json};
+
+use crate::clock;
 
 /// Returns what there is to tell about an event besides its position, time, origin and kind.
 ///
@@ -30,6 +32,7 @@ pub(crate) fn data(event: &Event) -> Value {
         }
         Event::Mounted(event) => json!({ "path": event.path, "allow_other": event.allow_other }),
         Event::Unmounted(event) => json!({ "path": event.path }),
+        Event::LogCompacted(event) => compacted(event),
         Event::BackendProbed(event) => json!({
             "backend": event.backend.as_str(), "accelerator": event.accelerator.as_str(),
             "fingerprint": event.fingerprint, "verdict": verdict(&event.verdict),
@@ -222,6 +225,15 @@ fn changes(changes: &SyncChanges) -> Value {
         paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
     };
     json!({ "changed": texts(&changes.changed), "removed": texts(&changes.removed) })
+}
+
+fn compacted(event: &LogCompacted) -> Value {
+    json!({
+        "first": event.first, "hash": hex(&event.hash), "base": hex(&event.base),
+        "records": event.records, "bytes": event.bytes,
+        "since": clock::rfc3339(event.since), "until": clock::rfc3339(event.until),
+        "keep_days": event.policy.keep_days, "keep_mib": event.policy.keep_mib, "before": event.policy.before,
+    })
 }
 
 fn verdict(verdict: &ProbeVerdict) -> Value {

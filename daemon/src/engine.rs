@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyro_core::{Action, Actor, Cause, Command, Envelope, Rejection, RequestId, Seq, State, Timestamp};
-use pyro_store::{AppendError, Checkpoints, EventLog, ReadError, Reader};
+use pyro_store::{AppendError, Checkpoints, Compactor, EventLog, ReadError, Reader};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::clock::Clock;
@@ -77,6 +77,7 @@ pub(crate) struct Engine {
     recent: Arc<Recent>,
     reader: Reader,
     checkpoints: Checkpoints,
+    compactor: Compactor,
     clock: Clock,
     broken: watch::Receiver<Option<Arc<AppendError>>>,
 }
@@ -88,7 +89,7 @@ impl Engine {
         clock: Clock,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Action>), ReadError> {
         let checkpoints = log.checkpoints();
-        let reader = log.reader();
+        let (reader, compactor) = (log.reader(), log.compactor());
         let (writer, outlets) = Writer::open(log, clock.clone(), daemon_actor(), Rules::CORE)?;
         let Outlets { state, envelopes, recent, actions, broken } = outlets;
         let (inbox, submissions) = mpsc::channel(INBOX_LEN);
@@ -96,7 +97,7 @@ impl Engine {
             .name("engine".into())
             .spawn(move || writer.run(submissions))
             .expect("a thread can be started before the daemon serves anybody");
-        Ok((Self { inbox, state, envelopes, recent, reader, checkpoints, clock, broken }, actions))
+        Ok((Self { inbox, state, envelopes, recent, reader, checkpoints, compactor, clock, broken }, actions))
     }
 
     /// Submits a command and waits until its events are durable.
@@ -171,6 +172,11 @@ impl Engine {
 
     pub(crate) const fn reader(&self) -> &Reader {
         &self.reader
+    }
+
+    /// Returns what can drop the beginning of the log; the event about that goes through the engine.
+    pub(crate) const fn compactor(&self) -> &Compactor {
+        &self.compactor
     }
 
     pub(crate) const fn checkpoints(&self) -> &Checkpoints {

@@ -10,6 +10,7 @@ mod backend;
 mod bursts;
 mod checkpoints;
 mod clock;
+mod compaction;
 mod config;
 mod context;
 mod describe;

@@ -6,7 +6,7 @@ use pyro_store::{Checkpoints, ReadError, Reader};
 
 /// Returns the state at a place of the log; `None` when the log does not reach it.
 ///
-/// Begins with the latest checkpoint before it, or with nothing. At a time, everything had happened that stands before
+/// Begins with the latest checkpoint before it, or with what was compacted. At a time, everything had happened that stands before
 /// the first later event.
 pub(crate) fn state_at(
     reader: &Reader,
@@ -20,7 +20,10 @@ pub(crate) fn state_at(
     if last > reader.head().seq {
         return Ok(None);
     }
-    let mut state = checkpoints.latest_until(last).unwrap_or_default();
+    if last.next() < reader.first() {
+        return Err(ReadError::Compacted { first: reader.first() });
+    }
+    let mut state = checkpoints.latest_until(last).unwrap_or_else(|| reader.beginning());
     for envelope in reader.read(state.seq.next()) {
         let envelope = envelope?;
         if envelope.seq > last {
@@ -34,8 +37,13 @@ pub(crate) fn state_at(
 /// Returns the last event before the first one that is later than a time. Clocks are set back now and then, so all
 /// events up to it are looked at.
 fn last_until(reader: &Reader, time: Timestamp) -> Result<Seq, ReadError> {
-    let mut last = Seq::ZERO;
-    for envelope in reader.read(Seq(1)) {
+    let first = reader.first();
+    let mut last = match reader.base() {
+        Some(base) if base.until > time => return Err(ReadError::Compacted { first }),
+        Some(base) => base.dropped.seq,
+        None => Seq::ZERO,
+    };
+    for envelope in reader.read(first) {
         let envelope = envelope?;
         if envelope.at > time {
             break;
@@ -47,10 +55,11 @@ fn last_until(reader: &Reader, time: Timestamp) -> Result<Seq, ReadError> {
 
 #[cfg(test)]
 mod tests {
-    use pyro_core::{Actor, Cause, Event, Face, Limits, LimitsChanged};
-    use pyro_store::{Draft, EventLog, Options};
+    use pyro_core::{Actor, Cause, Command, Event, Face, Limits, LimitsChanged};
+    use pyro_store::{Draft, EventLog, Options, Retention};
 
     use super::*;
+    use crate::compaction;
 
     fn draft(number: u64, at: u64) -> Draft {
         let limits = Limits { guests_max: u32::try_from(number).unwrap(), ..Limits::default() };
@@ -87,5 +96,32 @@ mod tests {
         for (time, seq) in [(0, 0), (9, 0), (10, 1), (35, 3), (200, 21), (u64::MAX, 21)] {
             assert_eq!(at(LogPoint::Time(Timestamp(time))).as_ref(), Some(&states[seq]), "{time}");
         }
+    }
+
+    /// Catches a past that was compacted and is made up, and one that is refused although it is there.
+    #[test]
+    fn the_past_begins_with_what_was_compacted() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EventLog::open(dir.path(), Options::default()).unwrap();
+        log.append((1..=9).map(|number| draft(number, number * 10)).collect()).unwrap();
+        let (reader, checkpoints, compactor) = (log.reader(), log.checkpoints(), log.compactor());
+        let at = |point| state_at(&reader, &checkpoints, point);
+        let before = at(LogPoint::Seq(Seq(9))).unwrap();
+        compactor.roll().unwrap();
+        let policy = Retention { before: Some(Seq(10)), ..Retention::default() };
+        let written = compactor.plan(policy).unwrap().unwrap().write().unwrap();
+        let Command::CompactLog(event) = compaction::signature(written.info()) else {
+            panic!("another command")
+        };
+        let event = Event::LogCompacted(event);
+        log.append(vec![Draft { event, ..draft(10, 100) }]).unwrap();
+        written.finish().unwrap();
+        for early in [LogPoint::Seq(Seq(8)), LogPoint::Seq(Seq(0)), LogPoint::Time(Timestamp(89))] {
+            assert!(matches!(at(early), Err(ReadError::Compacted { first: Seq(10) })), "{early:?}");
+        }
+        assert_eq!(at(LogPoint::Seq(Seq(9))).unwrap(), before);
+        assert_eq!(at(LogPoint::Time(Timestamp(90))).unwrap(), before);
+        let after = at(LogPoint::Time(Timestamp(100))).unwrap().unwrap();
+        assert_eq!(after.compacted.map(|known| known.first), Some(Seq(10)));
     }
 }

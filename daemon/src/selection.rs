@@ -33,11 +33,13 @@ impl Selection {
         })
     }
 
-    /// Returns the position before which there is nothing to look for.
-    pub(crate) const fn first(&self) -> Seq {
+    /// Returns the position before which there is nothing to look for. Whoever names a position wants all from there on.
+    pub(crate) fn first(&self, reader: &Reader) -> Result<Seq, ReadError> {
+        let first = reader.first();
         match self.since {
-            Some(LogPoint::Seq(seq)) if seq.0 > 0 => seq,
-            Some(LogPoint::Seq(_) | LogPoint::Time(_)) | None => Seq(1),
+            Some(LogPoint::Seq(seq)) if seq.0 > 0 && seq < first => Err(ReadError::Compacted { first }),
+            Some(LogPoint::Seq(seq)) => Ok(seq.max(first)),
+            Some(LogPoint::Time(_)) | None => Ok(first),
         }
     }
 
@@ -82,7 +84,7 @@ impl Selection {
     /// Returns the position of the first of the last `limit` wanted events up to `head`, and the one behind them all when
     /// there are none.
     pub(crate) fn first_of_last(&self, reader: &Reader, limit: u64, head: Seq) -> Result<Seq, ReadError> {
-        let (first, last) = (self.first(), self.last(head));
+        let (first, last) = (self.first(reader)?, self.last(head));
         let behind = last.next();
         if limit == 0 || first > last {
             return Ok(behind);
@@ -300,7 +302,8 @@ mod tests {
             let selection = Selection::new(&request, workspace).unwrap();
             let expected: Vec<_> =
                 (1..=2000).filter(|number| is_wanted(&request, workspace, *number)).collect();
-            assert_eq!(seqs(&selection, &reader, selection.first()), expected, "{request:?}");
+            let first = selection.first(&reader).unwrap();
+            assert_eq!(seqs(&selection, &reader, first), expected, "{request:?}");
             for limit in [0, 1, 2, 50, 700, u64::MAX] {
                 let first = selection.first_of_last(&reader, limit, Seq(2000)).unwrap();
                 let kept = expected.len().saturating_sub(usize::try_from(limit).unwrap_or(usize::MAX));

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use crate::context::Context;
 use crate::startup::{self, StartupError};
-use crate::{backend, driver, expiry, mounts, sessions, tethers};
+use crate::{backend, compaction, driver, expiry, mounts, sessions, tethers};
 
 /// Most connections at once; further ones wait in the listener's backlog. A client uses one.
 const CONNECTIONS_MAX: usize = 1024;
@@ -75,6 +75,7 @@ async fn serve(home: Home, ready: &mut Option<OwnedFd>) -> Result<(), StartupErr
     tokio::spawn(expiry::run(Arc::clone(&context)));
     tokio::spawn(mounts::follow(Arc::clone(&context)));
     mounts::restore(&context).await;
+    tokio::spawn(compaction::run(Arc::clone(&context)));
     tethers::await_clients(&context, &context.engine.state());
     report(ready, &Readiness::Ready);
     tracing::info!(pid = std::process::id(), home = %context.home.root().display(), "ready");

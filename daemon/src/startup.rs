@@ -6,17 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
 use pyro_api::{ApiError, ErrorCode, Home, HomeError};
-use pyro_core::{Action, Command, DaemonStarted, State};
+use pyro_core::{Action, Command, DaemonStarted, Seq, State};
 use pyro_runtime::environment::Environments;
 use pyro_runtime::host::Tools;
 use pyro_runtime::process::ProcessRef;
 use pyro_store::outputs::{OutputError, Outputs};
-use pyro_store::{EventLog, OpenError, Options, ReadError};
+use pyro_store::{BaseInfo, EventLog, OpenError, Options, ReadError};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend;
 use crate::clock::Clock;
+use crate::compaction;
 use crate::config::{Config, ConfigError};
 use crate::context::Context;
 use crate::engine::{Engine, Refusal};
@@ -38,6 +39,10 @@ pub(crate) enum StartupError {
     Config(#[from] ConfigError),
     #[error("{}", crate::sessions::chain(.0))]
     Log(#[from] OpenError),
+    #[error(
+        "the base of the log before event {first} is not the one that was signed off when the log was compacted"
+    )]
+    Base { first: Seq },
     #[error("failed to replay the event log: {0}")]
     Replay(#[from] ReadError),
     #[error("{}", crate::sessions::chain(.0))]
@@ -56,7 +61,9 @@ impl From<&StartupError> for ApiError {
             StartupError::Home(_) => ErrorCode::HomeUnusable,
             StartupError::Config(_) => ErrorCode::InvalidConfig,
             StartupError::Log(OpenError::Locked { .. }) => ErrorCode::DaemonRunning,
-            StartupError::Log(OpenError::Corrupt(_)) | StartupError::Replay(_) => ErrorCode::LogCorrupt,
+            StartupError::Log(OpenError::Corrupt(_))
+            | StartupError::Base { .. }
+            | StartupError::Replay(_) => ErrorCode::LogCorrupt,
             StartupError::Log(OpenError::StorageFull { .. })
             | StartupError::Outputs(OutputError::StorageFull { .. }) => ErrorCode::StorageFull,
             StartupError::Log(OpenError::Io { .. }) | StartupError::Outputs(_) => ErrorCode::StorageFailed,
@@ -109,6 +116,7 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
     let host_boot_id = clock.host_boot_id().to_owned();
     let (engine, actions) = Engine::start(log, clock)?;
     let inherited = engine.state();
+    check_base(&inherited, engine.reader().base())?;
     let host_rebooted = inherited.daemon.as_ref().is_some_and(|daemon| daemon.host_boot_id != host_boot_id);
     let context = Arc::new(Context {
         engine,
@@ -127,6 +135,7 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
         tools: Tools::of_host(),
         host_rebooted,
         probing: tokio::sync::Mutex::new(()),
+        compacting: tokio::sync::Mutex::new(()),
         stopping: CancellationToken::new(),
         stop_requested: AtomicBool::new(false),
         started_at: Instant::now(),
@@ -138,10 +147,32 @@ pub(crate) async fn start(home: Home) -> Result<Started, StartupError> {
         host_boot_id,
     };
     context.record(Command::RecordDaemonStarted(started)).await?;
+    sign_off_base(&context).await?;
     context.record(Command::RecordLimits(context.config.limits(host_mem_mib()))).await?;
     backend::sweep(&context).await?;
     retention::drop_again(&context);
     Ok(Started { context, actions, inherited })
+}
+
+/// Signs off the base of a log whose event about it was cut off by a repair.
+async fn sign_off_base(context: &Context) -> Result<(), Refusal> {
+    let known = context.engine.state().compacted.as_ref().map(|known| known.first);
+    match context.engine.reader().base() {
+        Some(base) if known != Some(base.first) => {
+            context.record(compaction::signature(base)).await.map(drop)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Refuses a base that is not the one of which the events tell.
+fn check_base(state: &State, base: Option<BaseInfo>) -> Result<(), StartupError> {
+    match (base, &state.compacted) {
+        (Some(base), Some(known)) if base.first == known.first && base.digest != known.base => {
+            Err(StartupError::Base { first: base.first })
+        }
+        (Some(_), Some(_) | None) | (None, _) => Ok(()),
+    }
 }
 
 fn host_mem_mib() -> u64 {
@@ -159,4 +190,45 @@ pub(crate) fn init_tracing() {
     // A second subscriber in the same process is refused: the first one goes on.
     let _first_goes_on =
         tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(io::stderr).try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use pyro_core::{Cause, Event};
+    use pyro_store::{Draft, Retention};
+
+    use super::*;
+    use crate::context::daemon_actor;
+
+    /// Catches a daemon that goes on from a base which is not the one of which the events tell, or refuses one that is.
+    #[test]
+    fn a_base_is_the_one_that_was_signed_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = EventLog::open(dir.path(), Options::default()).unwrap();
+        let append = |command| {
+            let Command::CompactLog(event) = command else { panic!("another command") };
+            let (at, cause, event) =
+                (pyro_core::Timestamp(1), Cause::Observation, Event::LogCompacted(event));
+            log.append(vec![Draft { at, actor: daemon_actor(), cause, event }]).unwrap();
+        };
+        let stopped = Event::DaemonStopped(pyro_core::DaemonStopped { reason: "test".to_owned() });
+        let (at, cause) = (pyro_core::Timestamp(1), Cause::Observation);
+        log.append(vec![Draft { at, actor: daemon_actor(), cause, event: stopped }]).unwrap();
+        assert!(check_base(&State::default(), log.reader().base()).is_ok());
+        let compactor = log.compactor();
+        compactor.roll().unwrap();
+        let policy = Retention { before: Some(Seq(2)), ..Retention::default() };
+        let written = compactor.plan(policy).unwrap().unwrap().write().unwrap();
+        append(compaction::signature(written.info()));
+        written.finish().unwrap();
+
+        let reader = log.reader();
+        let mut state = reader.beginning();
+        reader.read(reader.first()).for_each(|envelope| pyro_core::evolve(&mut state, &envelope.unwrap()));
+        let base = reader.base().unwrap();
+        assert!(check_base(&state, Some(base)).is_ok());
+        assert!(check_base(&State::default(), Some(base)).is_ok(), "a repair has cut off the event");
+        let other = BaseInfo { digest: [7; 32], ..base };
+        assert!(matches!(check_base(&state, Some(other)), Err(StartupError::Base { first: Seq(2) })));
+    }
 }

@@ -11,15 +11,17 @@ mod outputs;
 use std::collections::BTreeMap;
 
 use pyro_api::{
-    ApiError, ErrorCode, Home, LogCheck, LogCheckProgress, LogMark, LogProblem, LogRepaired, LogVerdict,
+    ApiError, ErrorCode, Home, LogCheck, LogCheckProgress, LogCompacted, LogMark, LogProblem, LogRepaired,
+    LogVerdict,
 };
 use pyro_core::{Seq, State, evolve};
 use pyro_store::{
-    Corruption, GENESIS, Record, RepairError, Repaired, Report, SavedState, VerifyError, repair, repair_at,
-    saved_state, state_digest, verify_records,
+    BaseInfo, Corruption, GENESIS, Hash, Head, Part, Record, RepairError, Repaired, Report, SavedState,
+    VerifyError, repair, repair_at, saved_state, state_digest, verify_parts,
 };
 
 use self::outputs::{Since, Streams, check_outputs};
+use crate::clock;
 use crate::describe::hex;
 
 /// Events between two words on how far it has come.
@@ -39,8 +41,12 @@ pub fn verify_log(
 ) -> Result<LogVerdict, ApiError> {
     let mut reading = Reading::new(home, check);
     let mut done = LogCheckProgress::default();
-    let report = verify_records(home.log(), |record| {
-        reading.see(&record);
+    let report = verify_parts(home.log(), |part| {
+        match part {
+            Part::Carried(record) => return reading.see_carried(&record),
+            Part::Base(base) => return reading.see_base(base),
+            Part::Record(record) => reading.see(&record),
+        }
         done.events += 1;
         if done.events.is_multiple_of(PROGRESS_EVENTS) {
             progress(done);
@@ -69,6 +75,7 @@ pub fn verify_log(
         seq: report.head.seq.0,
         hash: hex(&report.head.hash),
         segments: report.segment_count as u64,
+        compacted: report.base.map(compacted),
         torn_bytes: report.torn_len,
         state_compared_with: reading.compared_with.to_owned(),
         outputs_checked: done.outputs,
@@ -105,6 +112,7 @@ struct Reading {
     known: Option<Known>,
     compared_with: &'static str,
     streams: Streams,
+    base: Option<BaseInfo>,
     problems: Vec<LogProblem>,
 }
 
@@ -140,6 +148,7 @@ impl Reading {
             known,
             compared_with: "nothing",
             streams: Streams::default(),
+            base: None,
             problems: Vec::new(),
         }
     }
@@ -150,14 +159,30 @@ impl Reading {
         }
         evolve(&mut self.state, &record.envelope);
         self.streams.see(record);
-        if let Some(known) = self.known.take_if(|known| known.seq == record.seq()) {
-            self.compare(&known, record);
-        }
+        self.compare(record.seq(), &record.hash);
     }
 
-    fn compare(&mut self, known: &Known, record: &Record) {
+    /// Takes note of what was carried over of events that are not there any more.
+    fn see_carried(&mut self, record: &Record) {
+        evolve(&mut self.state, &record.envelope);
+        self.streams.see(record);
+    }
+
+    fn see_base(&mut self, base: BaseInfo) {
+        let Head { seq, hash } = base.dropped;
+        self.state.seq = seq;
+        if let Some(known) = self.hashes.get_mut(&seq.0) {
+            *known = hex(&hash);
+        }
+        self.compare(seq, &hash);
+        self.base = Some(base);
+    }
+
+    /// Compares the state with the one that somebody else has at this event.
+    fn compare(&mut self, seq: Seq, hash: &Hash) {
+        let Some(known) = self.known.take_if(|known| known.seq == seq) else { return };
         // Of another log, a checkpoint is worth nothing, and the daemon that has another log is told of elsewhere.
-        if known.hash != hex(&record.hash) {
+        if known.hash != hex(hash) {
             return;
         }
         self.compared_with = known.by;
@@ -186,6 +211,11 @@ impl Reading {
                 format!("event {} is missing: the log ends with event {head}", mark.seq)
             } else if self.hashes.get(&mark.seq) == Some(&mark.hash) {
                 return None;
+            } else if let Some(base) = self.base.filter(|base| mark.seq < base.dropped.seq.0) {
+                let (seq, earliest) = (mark.seq, base.dropped.seq);
+                format!(
+                    "event {seq} was compacted: its hash cannot be checked; event {earliest} is the first one whose hash can be"
+                )
             } else {
                 format!(
                     "event {} does not have the hash {}: what was written up to it was changed",
@@ -198,12 +228,29 @@ impl Reading {
     }
 }
 
+/// Returns what was dropped before the first event that is kept.
+fn compacted(base: BaseInfo) -> LogCompacted {
+    LogCompacted {
+        first_seq: base.first.0,
+        hash: hex(&base.dropped.hash),
+        base: hex(&base.digest),
+        bytes: base.bytes,
+        since: clock::rfc3339(base.since),
+        until: clock::rfc3339(base.until),
+        carried: base.carried,
+    }
+}
+
 fn damage_of(report: &Report) -> Vec<LogProblem> {
     let problem = |damage: &Corruption| LogProblem {
         about: "log".to_owned(),
         seq: damage.first_bad().map(|seq| seq.0),
         file: match damage {
-            Corruption::Record { segment, .. } => Some(segment.display().to_string()),
+            Corruption::Record { segment: path, .. }
+            | Corruption::NoBase { path, .. }
+            | Corruption::Base { path, .. }
+            | Corruption::Exchanged { path, .. }
+            | Corruption::Unsigned { path } => Some(path.display().to_string()),
             Corruption::Shortened { .. } | Corruption::Rewritten { .. } | Corruption::NoAnchor => None,
         },
         message: damage.to_string(),
@@ -212,7 +259,11 @@ fn damage_of(report: &Report) -> Vec<LogProblem> {
 }
 
 fn unreadable(error: &VerifyError) -> ApiError {
-    ApiError::new(ErrorCode::StorageFailed, crate::sessions::chain(error))
+    let told = ApiError::new(ErrorCode::StorageFailed, crate::sessions::chain(error));
+    match error.source.kind() {
+        std::io::ErrorKind::NotFound => told.with_hint("if the log was compacted meanwhile, try again"),
+        _ => told,
+    }
 }
 
 fn unrepaired(error: &RepairError) -> ApiError {
@@ -222,6 +273,7 @@ fn unrepaired(error: &RepairError) -> ApiError {
             .with_hint("a log that a daemon could open is repaired after `pyro daemon stop` only"),
         RepairError::NewerFormat { .. } => told(ErrorCode::VersionMismatch),
         RepairError::BehindDamage { .. } => told(ErrorCode::InvalidArgument),
+        RepairError::Compacted { .. } => told(ErrorCode::HistoryCompacted),
         RepairError::Read(_) | RepairError::Io { .. } => told(ErrorCode::StorageFailed),
     }
 }
@@ -230,14 +282,15 @@ fn unrepaired(error: &RepairError) -> ApiError {
 mod tests {
     use pyro_api::LogHead;
     use pyro_core::{
-        Actor, Cause, DeleteReason, DropPolicy, Event, ExecExited, ExecLost, ExecNumber, ExitStatus, Face,
-        Limits, OutputDropped, ShellExited, ShellId, StreamSummary, Timestamp, WorkspaceDeleting,
+        Actor, Cause, Command, DeleteReason, DropPolicy, Event, ExecExited, ExecLost, ExecNumber, ExitStatus,
+        Face, Limits, OutputDropped, ShellExited, ShellId, StreamSummary, Timestamp, WorkspaceDeleting,
         WorkspaceId,
     };
     use pyro_store::outputs::{Outputs, Stream, StreamId};
-    use pyro_store::{Draft, EventLog, Options};
+    use pyro_store::{Draft, EventLog, Options, Retention};
 
     use super::*;
+    use crate::compaction;
 
     const KEPT: WorkspaceId = WorkspaceId::from_bytes([1; 6]);
     const DELETED: WorkspaceId = WorkspaceId::from_bytes([2; 6]);
@@ -442,5 +495,38 @@ mod tests {
         let kept = std::path::PathBuf::from(repaired.kept_in.unwrap());
         assert_eq!(std::fs::read(kept.join("00000000000000000001.seg")).unwrap(), bytes);
         assert!(check(&home, &LogCheck::default()).whole);
+    }
+
+    /// Catches a check that cannot deal with a log whose beginning was dropped, or that believes what it cannot know.
+    #[test]
+    fn a_compacted_log_is_checked_from_its_base_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = home(&dir);
+        let log = fill(&home);
+        let marks: Vec<_> = log.reader().records(Seq(1)).map(Result::unwrap).collect();
+        let mark = |seq: usize| LogMark { seq: seq as u64, hash: hex(&marks[seq - 1].hash) };
+        let compactor = log.compactor();
+        compactor.roll().unwrap();
+        let policy = Retention { before: Some(Seq(u64::MAX)), ..Retention::default() };
+        let written = compactor.plan(policy).unwrap().unwrap().write().unwrap();
+        let Command::CompactLog(event) = compaction::signature(written.info()) else {
+            panic!("another command")
+        };
+        append(&log, Event::LogCompacted(event));
+        written.finish().unwrap();
+
+        let last = marks.len();
+        let verdict = check(&home, &LogCheck { expected: vec![mark(last), mark(last - 1)], live: None });
+        assert_eq!(problems(&verdict), [("expected", Some(last as u64 - 1))]);
+        assert!(verdict.problems[0].message.contains("was compacted"), "{:?}", verdict.problems);
+        let compacted = verdict.compacted.unwrap();
+        assert_eq!((compacted.first_seq, compacted.hash), (last as u64 + 1, mark(last).hash));
+
+        let mut state = log.reader().beginning();
+        log.reader().read(log.reader().first()).for_each(|envelope| evolve(&mut state, &envelope.unwrap()));
+        let state_digest = hex(&state_digest(&state).unwrap());
+        let live = LogHead { seq: log.head().seq.0, hash: hex(&log.head().hash), state_digest };
+        let verdict = check(&home, &LogCheck { expected: vec![mark(last)], live: Some(live) });
+        assert_eq!((verdict.whole, verdict.state_compared_with.as_str()), (true, "daemon"));
     }
 }

@@ -43,6 +43,13 @@ impl Checkpoints {
         self.latest_until(Seq(u64::MAX))
     }
 
+    /// Returns all such folds, the newest first.
+    pub(crate) fn all(&self) -> Vec<State> {
+        let decode =
+            |(seq, bytes): (Seq, Vec<u8>)| codec::decode_state(&bytes).filter(|state| state.seq == seq);
+        intact(&self.shared).filter_map(decode).collect()
+    }
+
     /// Returns the newest such fold of events up to `last`.
     #[must_use]
     pub fn latest_until(&self, last: Seq) -> Option<State> {
@@ -154,7 +161,11 @@ fn hash_at(shared: &Shared, head: Head, seq: Seq) -> Result<[u8; 32], ReadError>
     if seq == head.seq {
         return Ok(head.hash);
     }
-    let mut frames = Frames::open(shared, shared.committed().segments, seq, seq)?;
+    let committed = shared.committed();
+    if let Some(dropped) = committed.base.as_ref().map(|base| base.dropped()).filter(|head| head.seq == seq) {
+        return Ok(dropped.hash);
+    }
+    let mut frames = Frames::open(shared, &committed, seq, seq)?;
     let frame = frames.next()?;
     Ok(frame.expect("a record up to the head is there or is an error").hash)
 }

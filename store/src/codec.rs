@@ -4,12 +4,12 @@ use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use pyro_core::{
     Actor, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped, Envelope,
     EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested,
-    ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, LimitsChanged, Mounted, OperationResolved,
-    OutputDropped, RequestMet, Seq, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput,
-    ShellLost, ShellRequested, ShellResized, ShellSignaled, ShellStarted, State, SyncCancelRequested,
-    SyncFailed, SyncFinished, SyncLost, SyncRequested, Timestamp, UnknownEvent, Unmounted, WorkspaceCreated,
-    WorkspaceDeleted, WorkspaceDeleting, WorkspaceLabeled, WorkspaceStartFailed, WorkspaceStarted,
-    WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
+    ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, LimitsChanged, LogCompacted, Mounted,
+    OperationResolved, OutputDropped, RequestMet, Seq, ShellClosed, ShellClosing, ShellExited, ShellFailed,
+    ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignaled, ShellStarted, State,
+    SyncCancelRequested, SyncFailed, SyncFinished, SyncLost, SyncRequested, Timestamp, UnknownEvent,
+    Unmounted, WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceLabeled, WorkspaceStartFailed,
+    WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -138,6 +138,7 @@ records! {
     (3, 1) => LimitsChanged,
     (4, 1) => BackendProbed,
     (5, 1) => ClockObserved,
+    (6, 1) => LogCompacted,
     (7, 1) => Mounted,
     (8, 1) => Unmounted,
     (20, 1) => EnvironmentInstalled,

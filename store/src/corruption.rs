@@ -33,6 +33,38 @@ pub enum Corruption {
         /// The record that the anchor names.
         seq: Seq,
     },
+    /// The log does not begin with its first record, nor with the one behind its base.
+    #[error("records {expected} to {} are missing: the log begins with record {first}, and no base stands for what was before", .first.0.saturating_sub(1))]
+    NoBase {
+        /// The first record that is there.
+        first: Seq,
+        /// The record with which it should begin.
+        expected: Seq,
+        /// The segment with the first record that is there.
+        path: PathBuf,
+    },
+    /// The base, which stands for records that were dropped, is not what was written.
+    #[error("the base {} is damaged: {fault}", .path.display())]
+    Base {
+        /// The base.
+        path: PathBuf,
+        /// What is wrong.
+        fault: Fault,
+    },
+    /// The log was compacted to another base than the one that is there.
+    #[error("the base {} is not the one that event {seq} has signed off", .path.display())]
+    Exchanged {
+        /// The base.
+        path: PathBuf,
+        /// The event.
+        seq: Seq,
+    },
+    /// The log has no event that says where its base comes from.
+    #[error("no event has signed off the base {}; the next start of the daemon does", .path.display())]
+    Unsigned {
+        /// The base.
+        path: PathBuf,
+    },
     /// The log has records, but no anchor that can be read.
     #[error("the anchor of the log is missing or damaged")]
     NoAnchor,
@@ -45,7 +77,9 @@ impl Corruption {
         match self {
             Self::Record { seq, .. } => Some(*seq),
             Self::Shortened { head, .. } => Some(head.next()),
-            Self::Rewritten { .. } | Self::NoAnchor => None,
+            Self::NoBase { expected, .. } => Some(*expected),
+            Self::Base { .. } | Self::Exchanged { .. } => Some(Seq(1)),
+            Self::Rewritten { .. } | Self::Unsigned { .. } | Self::NoAnchor => None,
         }
     }
 }

@@ -33,6 +33,13 @@ pub(crate) fn temporary(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Returns the number that the name of a file holds: so many decimal digits and the ending; `None` for other names.
+pub(crate) fn number_of(path: &Path, ending: &str, digit_count: usize) -> Option<u64> {
+    let digits = path.file_name()?.to_str()?.strip_suffix(ending)?.strip_suffix('.')?;
+    let is_number = digits.len() == digit_count && digits.bytes().all(|digit| digit.is_ascii_digit());
+    is_number.then(|| digits.parse().ok()).flatten()
+}
+
 /// Returns a length in memory as one in a file.
 pub(crate) fn len_u64(len: usize) -> u64 {
     u64::try_from(len).expect("memory is shorter than 2^64 bytes")

@@ -98,6 +98,26 @@ pub(crate) fn payload_len(head: &[u8]) -> Result<usize, Fault> {
     if len == 0 || len > PAYLOAD_LEN_MAX { Err(Fault::Length) } else { Ok(len) }
 }
 
+/// Returns the number of the record whose head begins here.
+pub(crate) fn seq(head: &[u8]) -> Seq {
+    Seq(u64::from_le_bytes(array(head, SEQ)))
+}
+
+/// Appends a record that was read as it stood in its segment.
+pub(crate) fn copy(frame: &Frame<'_>, buffer: &mut Vec<u8>) {
+    let start = begin(buffer);
+    buffer.extend_from_slice(frame.payload);
+    finish(buffer, start, frame.kind, frame.version).expect("the payload was read from a record");
+    if frame.last_of_batch {
+        mark_last(buffer, start);
+    }
+    let copy = &mut buffer[start..];
+    copy[SEQ].copy_from_slice(&frame.seq.0.to_le_bytes());
+    copy[HASH].copy_from_slice(&frame.hash);
+    let checksum = crc32fast::hash(&copy[CHECKED_FROM..]);
+    copy[CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
+}
+
 /// Checks a complete record and takes it apart; `previous` is `None` where the record before was not read.
 ///
 /// The hash field of the buffer is overwritten on the way and restored, which is why the buffer is mutable.
@@ -110,7 +130,7 @@ pub(crate) fn check<'a>(
     if crc32fast::hash(&frame[CHECKED_FROM..]) != u32::from_le_bytes(array(frame, CHECKSUM)) {
         return Err(Fault::Checksum);
     }
-    let seq = Seq(u64::from_le_bytes(array(frame, SEQ)));
+    let seq = seq(frame);
     if seq != expected {
         return Err(Fault::Order { found: seq });
     }

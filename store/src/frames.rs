@@ -11,7 +11,7 @@ use crate::index::Position;
 use crate::reader::ReadError;
 use crate::scanner::Scanner;
 use crate::segment::Segment;
-use crate::shared::Shared;
+use crate::shared::{Committed, Shared};
 
 /// A position in the log that moves up to a fixed end. After an error it must not be used further.
 #[derive(Debug)]
@@ -24,13 +24,19 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Stands before record `from` (1 or more); the last record to be read is `last`, which is durable.
+    /// Stands before record `from`; the last record to be read is `last`, which is durable.
+    ///
+    /// [`ReadError::Compacted`] for a record before the first one that is there.
     pub(crate) fn open(
         shared: &Shared,
-        segments: Arc<[Segment]>,
+        committed: &Committed,
         from: Seq,
         last: Seq,
     ) -> Result<Self, ReadError> {
+        if from < committed.first() {
+            return Err(ReadError::Compacted { first: committed.first() });
+        }
+        let segments = Arc::clone(&committed.segments);
         let following = segments.partition_point(|segment| segment.first <= from);
         let place = following.saturating_sub(1);
         let segment = &segments[place];

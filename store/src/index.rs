@@ -28,6 +28,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const FORMAT: u32 = 1;
 const FORMAT_KEY: &[u8] = b"format";
 const WATERMARK_KEY: &[u8] = b"watermark";
+const BEGINNING_KEY: &[u8] = b"beginning";
 
 /// Memory that sled may fill, in bytes. Its own default is a gigabyte.
 const CACHE_LEN: u64 = 32 << 20;
@@ -233,14 +234,43 @@ impl Index {
                 batch.insert(key, &(known | bits).to_be_bytes());
             }
             trees.workspaces.apply_batch(batch)?;
+            let beginning = trees.beginning()?;
             for (request, seq) in &additions.requests {
-                // The first batch counts; a request id that comes again keeps its first place.
-                let absent = None::<&[u8]>;
-                drop(trees.requests.compare_and_swap(request.as_bytes(), absent, Some(&key_of(*seq)))?);
+                // The first batch counts; a request id that comes again keeps its first place, unless that was compacted.
+                let known = trees.requests.get(request.as_bytes())?;
+                if known.is_none_or(|known| seq_of(&known) < beginning) {
+                    trees.requests.insert(request.as_bytes(), &key_of(*seq))?;
+                }
             }
             // After all else: sled keeps a prefix of what was written, so what the watermark covers is there.
             let value = [watermark.seq.0.to_be_bytes().as_slice(), &watermark.hash].concat();
             trees.meta.insert(WATERMARK_KEY, value).map(drop)
+        })
+    }
+
+    /// Forgets all records before `first`, which were compacted. Lookups do without this; it saves space, and a request id
+    /// that comes again is a new one.
+    pub(crate) fn begin_at(&self, first: Seq) -> Result<(), IndexError> {
+        self.with(|trees| {
+            if trees.beginning()? == first {
+                return Ok(());
+            }
+            for key in trees.positions.range(..key_of(first)).keys() {
+                trees.positions.remove(key?)?;
+            }
+            for key in trees.workspaces.iter().keys() {
+                let key = key?;
+                if seq_of(key.get(6..).unwrap_or_default()).0 + GROUP_LEN <= first.0 {
+                    trees.workspaces.remove(key)?;
+                }
+            }
+            for entry in &trees.requests {
+                let (key, value) = entry?;
+                if seq_of(&value) < first {
+                    trees.requests.remove(key)?;
+                }
+            }
+            trees.meta.insert(BEGINNING_KEY, &key_of(first)).map(drop)
         })
     }
 
@@ -319,6 +349,11 @@ impl Trees {
             Some(_) | None => return Err(sled::Error::Unsupported("another format of the index".to_owned())),
         }
         Ok(trees)
+    }
+
+    /// Returns the record before which all are forgotten.
+    fn beginning(&self) -> Result<Seq, sled::Error> {
+        Ok(self.meta.get(BEGINNING_KEY)?.map_or(Seq::ZERO.next(), |value| seq_of(&value)))
     }
 }
 

@@ -44,9 +44,19 @@ impl Indexer {
 fn run(shared: &Shared) {
     let _ended = Ended(shared);
     while shared.wait_for_work(GATHER) {
-        if catch_up(shared).is_err() {
+        if catch_up_with(shared).is_err() {
             // The log is damaged where the index ends. Readers that get there are told; lookups scan.
             shared.index.distrust();
+        }
+    }
+}
+
+/// Adds what is not indexed yet, also when some of it is compacted meanwhile.
+fn catch_up_with(shared: &Shared) -> Result<(), ReadError> {
+    loop {
+        match catch_up(shared).map_err(|error| shared.explain(error)) {
+            Err(ReadError::Compacted { .. }) => {}
+            caught_up => return caught_up,
         }
     }
 }
@@ -70,16 +80,21 @@ pub(crate) fn catch_up(shared: &Shared) -> Result<(), ReadError> {
     if watermark.seq >= committed.head.seq {
         return Ok(());
     }
-    let mut frames = Frames::open(shared, committed.segments, watermark.seq.next(), committed.head.seq)?;
+    // What was compacted is not looked up.
+    let first = watermark.seq.next().max(committed.first());
+    if first > committed.head.seq {
+        return Ok(());
+    }
+    let mut frames = Frames::open(shared, &committed, first, committed.head.seq)?;
     let mut additions = Additions::default();
-    let mut batch_first = watermark.seq.next();
+    let mut batch_first = first;
     while let Some(frame) = frames.next()? {
         note(&mut additions, &frame, batch_first, &reader::envelope(shared, &frame)?);
         if !frame.last_of_batch {
             continue;
         }
         batch_first = frame.seq.next();
-        if frame.seq.0 - watermark.seq.0 >= STEP_RECORDS || frame.seq == committed.head.seq {
+        if frame.seq.0 - watermark.seq.0.max(first.0 - 1) >= STEP_RECORDS || frame.seq == committed.head.seq {
             watermark = Head::new(frame.seq, frame.hash);
             if shared.index.add(&std::mem::take(&mut additions), watermark).is_err() {
                 shared.forget_requests(committed.head.seq);

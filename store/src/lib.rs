@@ -10,8 +10,11 @@
 //! Nothing here decides anything, reads a clock or draws random numbers: times and ids arrive as data.
 
 mod anchor;
+mod base;
+mod beginning;
 mod checkpoint;
 mod codec;
+mod compaction;
 mod corruption;
 pub mod disk;
 mod files;
@@ -32,7 +35,9 @@ mod shared;
 mod verify;
 mod writer;
 
+pub use base::BaseInfo;
 pub use checkpoint::{CheckpointError, Checkpoints, SavedState, saved_state, state_digest};
+pub use compaction::{CompactError, Compaction, Compactor, Dropped, Retention, WrittenBase};
 pub use corruption::{Corruption, Fault};
 pub use disk::{Disk, DiskFile, HostDisk};
 pub use frame::{GENESIS, Hash};
@@ -41,4 +46,4 @@ pub use reader::{Read, ReadError, ReadRecords, ReadWorkspace, Reader};
 pub use record::Record;
 pub use repair::{RepairError, Repaired, repair, repair_at};
 pub use shared::Head;
-pub use verify::{Report, VerifyError, verify, verify_on, verify_records};
+pub use verify::{Part, Report, VerifyError, verify, verify_on, verify_parts, verify_records};

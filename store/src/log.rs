@@ -9,8 +9,11 @@ use std::thread::JoinHandle;
 use pyro_core::{Actor, Cause, Envelope, Event, Seq, Timestamp};
 
 use crate::anchor::Anchor;
+use crate::base::Base;
+use crate::beginning::{self, Beginning};
 use crate::checkpoint::Checkpoints;
 use crate::codec::{self, CodecError};
+use crate::compaction::Compactor;
 use crate::corruption::Corruption;
 use crate::disk::{self, Disk, DiskFile, LogDir};
 use crate::files;
@@ -22,7 +25,7 @@ use crate::reader::{ReadError, Reader};
 use crate::recovery::{self, End};
 use crate::segment::{FIRST_RECORD, Header, Segment};
 use crate::shared::{Committed, Head, Shared};
-use crate::writer::{Submission, Writer};
+use crate::writer::{Order, Submission, Writer};
 
 /// Most batches that wait for the writer; further callers wait for a place.
 const QUEUE_LEN: usize = 1024;
@@ -112,6 +115,8 @@ impl From<ReadError> for OpenError {
         match error {
             ReadError::Io { path, source } => Self::io(&path, source),
             ReadError::Corrupt(corruption) => Self::Corrupt(corruption),
+            // Nobody compacts a log that is being opened.
+            ReadError::Compacted { .. } => Self::Io { path: PathBuf::new(), source: io::Error::other(error) },
         }
     }
 }
@@ -154,7 +159,7 @@ pub struct EventLog {
 /// Fields are dropped in this order; `Drop` ends the threads before.
 #[derive(Debug)]
 struct Open {
-    queue: Option<SyncSender<Submission>>,
+    queue: Option<SyncSender<Order>>,
     writer: Option<JoinHandle<()>>,
     /// `None` without an index.
     indexer: Option<Indexer>,
@@ -188,6 +193,8 @@ impl EventLog {
         let mut open = Open::start(dir.clone(), ready, index, options)?;
         open.recovered.index_rebuilt = index_rebuilt;
         open.lock = Some(lock);
+        // An index that cannot forget is given up; lookups read the segments then.
+        open.shared.index.begin_at(open.shared.committed().first()).unwrap_or_default();
         indexer::catch_up(&open.shared)?;
         open.indexer = Some(Indexer::spawn(&open.shared).map_err(io)?);
         Ok(Self { open: Arc::new(open) })
@@ -226,9 +233,7 @@ impl EventLog {
         let frames = encode(&drafts)?;
         let (reply, answer) = mpsc::sync_channel(1);
         let submission = Submission { frames, requests: requests(&drafts), reply };
-        let queue =
-            self.open.queue.as_ref().expect("the queue is closed only when the last handle is dropped");
-        queue.send(submission).map_err(|_| writer_ended())?;
+        self.queue().send(Order::Append(submission)).map_err(|_| writer_ended())?;
         let mut seq = answer.recv().map_err(|_| writer_ended())??;
         let mut envelopes = Vec::with_capacity(drafts.len());
         for draft in drafts {
@@ -236,6 +241,27 @@ impl EventLog {
             seq = seq.next();
         }
         Ok(envelopes)
+    }
+
+    /// Begins a new segment, unless the present one has no record.
+    pub(crate) fn roll(&self) -> Result<(), AppendError> {
+        let (reply, answer) = mpsc::sync_channel(1);
+        self.queue().send(Order::Roll(reply)).map_err(|_| writer_ended())?;
+        answer.recv().map_err(|_| writer_ended())?
+    }
+
+    fn queue(&self) -> &SyncSender<Order> {
+        self.open.queue.as_ref().expect("the queue is closed only when the last handle is dropped")
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.open.shared
+    }
+
+    /// Returns what can compact this log.
+    #[must_use]
+    pub fn compactor(&self) -> Compactor {
+        Compactor::new(self.clone())
     }
 
     /// Returns a reader of this log.
@@ -265,9 +291,9 @@ impl EventLog {
 
 impl Open {
     fn start(dir: LogDir, ready: Ready, index: Index, options: Options) -> Result<Self, OpenError> {
-        let Ready { end, file, segment, anchor } = ready;
+        let Ready { end, base, file, segment, anchor } = ready;
         let recovered = Recovered { torn_len: end.torn_len, index_rebuilt: false };
-        let committed = Committed { head: end.head, segments: end.segments.into() };
+        let committed = Committed { head: end.head, segments: end.segments.into(), base };
         let path = dir.path.clone();
         let shared = Arc::new(Shared::new(dir, index, committed));
         let writer = Writer {
@@ -308,6 +334,7 @@ impl Drop for Open {
 /// A log whose end is known, whole and durable.
 struct Ready {
     end: End,
+    base: Option<Arc<Base>>,
     /// The last segment.
     segment: Segment,
     file: Box<dyn DiskFile>,
@@ -318,15 +345,17 @@ impl Ready {
     fn make(dir: &LogDir) -> Result<Self, OpenError> {
         let io = |source| OpenError::io(&dir.path, source);
         recovery::remove_temporary(dir).map_err(io)?;
-        let end = match recovery::find_end(dir)? {
+        let beginning = Beginning::find(dir)?;
+        let end = match recovery::find_end(dir, &beginning)? {
             Some(end) => end,
-            None => begin(dir).map_err(io)?,
+            None => begin(dir, beginning.dropped()).map_err(io)?,
         };
-        Self::settle(dir, end).map_err(io)
+        beginning::remove(dir, &beginning.obsolete).map_err(io)?;
+        Self::settle(dir, end, beginning.base).map_err(io)
     }
 
     /// Cuts the torn tail and makes durable what will be shown.
-    fn settle(dir: &LogDir, end: End) -> io::Result<Self> {
+    fn settle(dir: &LogDir, end: End, base: Option<Arc<Base>>) -> io::Result<Self> {
         let segment = end.segments.last().expect("a log has a segment").clone();
         let file = dir.disk.open_for_writing(&segment.path)?;
         if end.torn_len > 0 {
@@ -336,7 +365,7 @@ impl Ready {
         file.sync_all()?;
         dir.sync()?;
         let anchor = Anchor::create(dir, end.head)?;
-        Ok(Self { end, segment, file, anchor })
+        Ok(Self { end, base, segment, file, anchor })
     }
 
     /// Gives the hash of a record, so that an index of another log is recognised.
@@ -345,6 +374,8 @@ impl Ready {
             None
         } else if seq == self.end.head.seq {
             Some(self.end.head.hash)
+        } else if seq < beginning::dropped(self.base.as_deref()).seq {
+            None
         } else {
             recovery::hash_at(disk, &self.end.segments, seq).ok()
         }
@@ -367,21 +398,21 @@ fn rewrite(file: &dyn DiskFile, mut from: u64, to: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes an empty log, except for its anchor: without records there is nothing to guard yet.
-fn begin(dir: &LogDir) -> io::Result<End> {
-    let segment = Segment::new(&dir.path, Seq::ZERO.next());
+/// Makes a log without records behind what was dropped, except for its anchor: there is nothing more to guard yet.
+fn begin(dir: &LogDir, dropped: Head) -> io::Result<End> {
+    let segment = Segment::new(&dir.path, dropped.seq.next());
     let header = Header {
         first: segment.first,
         previous_first: Seq::ZERO,
         previous_len: 0,
-        previous_hash: frame::GENESIS,
+        previous_hash: dropped.hash,
     };
     drop(segment.create(dir, &header)?);
     if let Some(parent) = dir.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         dir.disk.sync_dir(parent)?;
     }
     Ok(End {
-        head: Head::EMPTY,
+        head: dropped,
         segments: vec![segment],
         anchored_len: FIRST_RECORD,
         valid_len: FIRST_RECORD,

@@ -5,14 +5,17 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pyro_core::{Cause, Envelope, RequestId, Seq, WorkspaceId};
+use pyro_core::{Cause, Envelope, RequestId, Seq, State, WorkspaceId};
 
+use crate::base::{BaseInfo, Place};
+use crate::beginning;
 use crate::codec;
 use crate::corruption::Corruption;
-use crate::frame::Frame;
+use crate::frame::{Frame, Hash};
 use crate::frames::Frames;
 use crate::index::{BLOCK_LEN, block_of};
 use crate::record::Record;
+use crate::segment::Segment;
 use crate::shared::{Committed, Head, Shared};
 
 /// Events that could not be read.
@@ -21,6 +24,12 @@ pub enum ReadError {
     /// The log is not what was written.
     #[error(transparent)]
     Corrupt(#[from] Corruption),
+    /// The log begins behind what was to be read.
+    #[error("history before event {first} was compacted")]
+    Compacted {
+        /// The first event that is there.
+        first: Seq,
+    },
     /// The operating system refused to read.
     #[error("cannot read {}", .path.display())]
     Io {
@@ -48,17 +57,52 @@ impl Reader {
         self.shared.head()
     }
 
+    /// Returns the first event that was not compacted, or that will be there when the log is empty.
+    #[must_use]
+    pub fn first(&self) -> Seq {
+        self.shared.committed().first()
+    }
+
+    /// Returns what stands in the place of all that was compacted; `None` when nothing was.
+    #[must_use]
+    pub fn base(&self) -> Option<BaseInfo> {
+        self.shared.committed().base.map(|base| base.info())
+    }
+
+    /// Returns the state before the first event that is there: the fold of all that was compacted.
+    #[must_use]
+    pub fn beginning(&self) -> State {
+        self.shared.committed().base.map_or_else(State::default, |base| base.state().clone())
+    }
+
+    /// Returns the hash of a record, also of the last one that was compacted, and of none for [`Seq::ZERO`].
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Compacted`] for earlier ones.
+    pub fn hash(&self, seq: Seq) -> Result<Option<Hash>, ReadError> {
+        let committed = self.shared.committed();
+        let dropped = beginning::dropped(committed.base.as_deref());
+        if seq == dropped.seq {
+            return Ok(Some(dropped.hash));
+        }
+        if seq > committed.head.seq {
+            return Ok(None);
+        }
+        let mut frames = Frames::open(&self.shared, &committed, seq, seq)?;
+        frames.next().map(|frame| frame.map(|frame| frame.hash)).map_err(|error| self.shared.explain(error))
+    }
+
     /// Reads all events from `from` on, up to the head at the time of this call.
     ///
-    /// The iterator ends after its first error.
+    /// The iterator ends after its first error, which is [`ReadError::Compacted`] at once when `from` lies before
+    /// [`Self::first`].
     #[must_use]
     pub fn read(&self, from: Seq) -> Read {
         Read { records: self.records(from) }
     }
 
-    /// Reads all events from `from` on with their hashes, up to the head at the time of this call.
-    ///
-    /// The iterator ends after its first error.
+    /// Reads all events from `from` on with their hashes, as [`Self::read`] does.
     #[must_use]
     pub fn records(&self, from: Seq) -> ReadRecords {
         let committed = self.shared.committed();
@@ -68,12 +112,15 @@ impl Reader {
 
     /// Reads the events of one workspace from `from` on, up to the head at the time of this call.
     ///
-    /// The iterator ends after its first error.
+    /// Of what was compacted it gives the events that were carried over: for a workspace that was not deleted then, all
+    /// that matters of its commands. The iterator ends after its first error.
     #[must_use]
     pub fn read_workspace(&self, workspace: WorkspaceId, from: Seq) -> ReadWorkspace {
         let committed = self.shared.committed();
-        let ranges = self.ranges(workspace, from.max(Seq(1)), committed.head.seq);
-        ReadWorkspace { reader: self.clone(), committed, workspace, ranges, current: None }
+        let ranges = self.ranges(workspace, from.max(committed.first()), committed.head.seq);
+        let places = committed.base.iter().flat_map(|base| base.of_workspace(workspace));
+        let carried = places.copied().filter(|place| place.seq >= from).collect();
+        ReadWorkspace { reader: self.clone(), committed, carried, workspace, ranges, current: None }
     }
 
     /// Returns the events of the first batch that has this request as its cause; none when there is no such batch.
@@ -84,10 +131,32 @@ impl Reader {
     ///
     /// See [`ReadError`].
     pub fn request(&self, request: RequestId) -> Result<Vec<Envelope>, ReadError> {
+        loop {
+            match self.look_up(request).map_err(|error| self.shared.explain(error)) {
+                // A segment went while it was looked through.
+                Err(ReadError::Compacted { .. }) => {}
+                found => return found,
+            }
+        }
+    }
+
+    fn look_up(&self, request: RequestId) -> Result<Vec<Envelope>, ReadError> {
+        let committed = self.shared.committed();
+        if let Some(base) = &committed.base {
+            let places = base.of_request(request).iter();
+            let carried: Vec<_> =
+                places.map(|place| Ok(base.record(*place)?.envelope)).collect::<Result<_, ReadError>>()?;
+            if !carried.is_empty() {
+                return Ok(carried);
+            }
+        }
         // In this order: the indexer fills the index before it forgets what is recent.
         let recent = self.shared.recent_request(request);
         let first = match self.shared.index.request(request) {
-            Ok(indexed) => indexed.into_iter().chain(recent).min(),
+            Ok(indexed) => {
+                let indexed = indexed.filter(|first| *first >= committed.first());
+                indexed.into_iter().chain(recent).min()
+            }
             Err(_) => self.find_request(request)?,
         };
         let Some(first) = first else { return Ok(Vec::new()) };
@@ -97,7 +166,7 @@ impl Reader {
             return Ok(Vec::new());
         }
         let last = committed.head.seq;
-        let mut frames = Frames::open(&self.shared, committed.segments, first, last)?;
+        let mut frames = Frames::open(&self.shared, &committed, first, last)?;
         let mut batch = Vec::new();
         while let Some(frame) = frames.next()? {
             batch.push(envelope(&self.shared, &frame)?);
@@ -111,11 +180,11 @@ impl Reader {
     /// Looks for a request without the index.
     fn find_request(&self, request: RequestId) -> Result<Option<Seq>, ReadError> {
         let committed = self.shared.committed();
-        if committed.head.seq == Seq::ZERO {
+        let mut batch_first = committed.first();
+        if batch_first > committed.head.seq {
             return Ok(None);
         }
-        let mut batch_first = Seq(1);
-        let mut frames = Frames::open(&self.shared, committed.segments, batch_first, committed.head.seq)?;
+        let mut frames = Frames::open(&self.shared, &committed, batch_first, committed.head.seq)?;
         while let Some(frame) = frames.next()? {
             if codec::decode_cause(frame.payload) == Some(Cause::Request(request)) {
                 return Ok(Some(batch_first));
@@ -127,8 +196,8 @@ impl Reader {
         Ok(None)
     }
 
-    /// Returns the workspaces whose ids begin with these hexadecimal digits, sorted: all that the log has ever named,
-    /// also those that were deleted.
+    /// Returns the workspaces whose ids begin with these hexadecimal digits, sorted: all that the log names, also those that
+    /// were deleted.
     ///
     /// # Errors
     ///
@@ -138,7 +207,9 @@ impl Reader {
         // The watermark first: what is added to the index after it is read as well.
         let indexed = index.watermark().and_then(|watermark| Ok((watermark.seq, index.workspaces()?)));
         let (watermark, mut found) = indexed.unwrap_or_default();
-        for envelope in self.read(watermark.next()) {
+        let committed = self.shared.committed();
+        found.extend(committed.base.iter().flat_map(|base| base.workspaces()));
+        for envelope in self.read(watermark.next().max(committed.first())) {
             found.extend(envelope?.event.workspace());
         }
         found.retain(|workspace| workspace.to_string().starts_with(beginning));
@@ -216,7 +287,7 @@ impl ReadRecords {
             if self.from > self.last {
                 return Ok(None);
             }
-            let frames = Frames::open(&self.shared, Arc::clone(&committed.segments), self.from, self.last)?;
+            let frames = Frames::open(&self.shared, committed, self.from, self.last)?;
             self.state = ReadState::Open { frames: Box::new(frames), head: committed.head };
         }
         let ReadState::Open { frames, head } = &mut self.state else { return Ok(None) };
@@ -232,7 +303,7 @@ impl Iterator for ReadRecords {
     type Item = Result<Record, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let step = self.step().transpose();
+        let step = self.step().map_err(|error| self.shared.explain(error)).transpose();
         if !matches!(step, Some(Ok(_))) {
             self.state = ReadState::Ended;
         }
@@ -245,6 +316,8 @@ impl Iterator for ReadRecords {
 pub struct ReadWorkspace {
     reader: Reader,
     committed: Committed,
+    /// What the base has of the workspace.
+    carried: VecDeque<Place>,
     workspace: WorkspaceId,
     ranges: VecDeque<(Seq, Seq)>,
     current: Option<ReadRecords>,
@@ -254,6 +327,9 @@ impl Iterator for ReadWorkspace {
     type Item = Result<Envelope, ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some((place, base)) = self.carried.pop_front().zip(self.committed.base.as_ref()) {
+            return Some(base.record(place).map(|record| record.envelope));
+        }
         loop {
             let Some(current) = &mut self.current else {
                 let (from, last) = self.ranges.pop_front()?;
@@ -283,8 +359,6 @@ pub(crate) fn envelope(shared: &Shared, frame: &Frame<'_>) -> Result<Envelope, R
 
 fn record(shared: &Shared, frame: &Frame<'_>) -> Result<Record, ReadError> {
     Record::of(frame).map_err(|fault| {
-        let segments = shared.committed().segments;
-        let following = segments.partition_point(|segment| segment.first <= frame.seq);
-        segments[following.saturating_sub(1)].corrupt(frame.seq, frame.offset, fault)
+        Segment::new(&shared.dir.path, frame.segment).corrupt(frame.seq, frame.offset, fault)
     })
 }

@@ -5,6 +5,7 @@ use std::io;
 use pyro_core::Seq;
 
 use crate::anchor::{self, Anchored};
+use crate::beginning::Beginning;
 use crate::corruption::{Corruption, Fault};
 use crate::disk::{Disk, LogDir};
 use crate::reader::ReadError;
@@ -36,21 +37,22 @@ pub(crate) struct Scanned {
     pub(crate) damage: Option<Corruption>,
 }
 
-/// Finds the end of a log without changing it; `None` when there is no log yet.
-pub(crate) fn find_end(dir: &LogDir) -> Result<Option<End>, ReadError> {
+/// Finds the end of a log without changing it; `None` when it has no segment yet.
+pub(crate) fn find_end(dir: &LogDir, beginning: &Beginning) -> Result<Option<End>, ReadError> {
     let io = |source| ReadError::Io { path: dir.path.clone(), source };
     // The anchor first: another process may be appending, and the log must not be older than its anchor.
     let anchored = anchor::read(dir).map_err(io)?;
-    let segments = segment::list(dir).map_err(io)?;
+    let (segments, dropped) = (beginning.segments.clone(), beginning.dropped());
     let Some(last) = segments.last() else {
         return match anchored {
-            Anchored::At(Head { seq: anchor, .. }) if anchor > Seq::ZERO => {
-                Err(ReadError::Corrupt(Corruption::Shortened { anchor, head: Seq::ZERO }))
+            Anchored::At(Head { seq: anchor, .. }) if anchor > dropped.seq => {
+                Err(ReadError::Corrupt(Corruption::Shortened { anchor, head: dropped.seq }))
             }
+            Anchored::Unreadable if dropped != Head::EMPTY => Err(ReadError::Corrupt(Corruption::NoAnchor)),
             Anchored::At(_) | Anchored::Unreadable => Ok(None),
         };
     };
-    segment::check_links(dir.disk.as_ref(), &segments)?;
+    segment::check_links(dir.disk.as_ref(), &segments, dropped)?;
     let (mut anchored_hash, mut anchored_len) = (None, FIRST_RECORD);
     let scanned = scan(dir.disk.as_ref(), last, |frame| {
         if matches!(anchored, Anchored::At(anchor) if anchor.seq == frame.seq) {
@@ -110,7 +112,7 @@ pub(crate) fn scan(
 fn corruption(error: ReadError) -> Result<Corruption, ReadError> {
     match error {
         ReadError::Corrupt(corruption) => Ok(corruption),
-        ReadError::Io { .. } => Err(error),
+        ReadError::Io { .. } | ReadError::Compacted { .. } => Err(error),
     }
 }
 
@@ -136,7 +138,8 @@ fn check_anchor(
     }
 }
 
-/// Reads the hash of a record that stands in the segments, before their last one or right at its beginning.
+/// Reads the hash of a record that stands in the segments, before their last one or right at its beginning, or before all of
+/// them.
 pub(crate) fn hash_at(disk: &dyn Disk, segments: &[Segment], seq: Seq) -> Result<[u8; 32], ReadError> {
     let following = segments.partition_point(|segment| segment.first <= seq.next());
     let segment = &segments[following.saturating_sub(1)];

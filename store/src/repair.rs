@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use pyro_core::Seq;
 
 use crate::anchor::Anchor;
+use crate::base;
+use crate::beginning;
 use crate::corruption::{Corruption, Fault};
 use crate::disk::{HostDisk, LogDir};
 use crate::files;
@@ -53,6 +55,14 @@ pub enum RepairError {
         at: Seq,
         /// The last record before the damage.
         head: Seq,
+    },
+    /// The place to cut was compacted.
+    #[error("history before event {first} was compacted: the log cannot be cut at {at}")]
+    Compacted {
+        /// The place that was named.
+        at: Seq,
+        /// The first record that is there.
+        first: Seq,
     },
     /// The log could not be read.
     #[error(transparent)]
@@ -101,13 +111,21 @@ fn repair_before(dir: &Path, at: Option<Seq>) -> Result<Repaired, RepairError> {
     recovery::remove_temporary(&log_dir).map_err(io)?;
     let mut survey = Survey::take(&log_dir, &mut drop)?;
     let (reached, head) = (survey.reached, survey.head);
-    let Some(damage) = survey.damage.clone() else {
+    // A base without an event is signed off by who opens the log next.
+    let damage = survey.damage.clone().filter(|damage| !matches!(damage, Corruption::Unsigned { .. }));
+    let Some(damage) = damage else {
         return Ok(Repaired { head, reached, damage: None, backup: None });
     };
-    if let Corruption::Record { fault: Fault::Format { found }, .. } = damage {
+    if let Corruption::Record { fault: Fault::Format { found }, .. }
+    | Corruption::Base { fault: Fault::Format { found }, .. } = damage
+    {
         return Err(RepairError::NewerFormat { found });
     }
     if let Some(at) = at {
+        let first = beginning::dropped(survey.base.as_deref()).seq.next();
+        if at < first {
+            return Err(RepairError::Compacted { at, first });
+        }
         if at > head.seq.next() {
             return Err(RepairError::BehindDamage { at, head: head.seq });
         }
@@ -124,7 +142,8 @@ fn shorten(survey: &mut Survey, at: Seq) -> Result<(), VerifyError> {
         return Ok(());
     }
     let segments = survey.segments.iter().take(survey.place + 1).enumerate();
-    let (mut head, mut place, mut valid_len) = (Head::EMPTY, 0, FIRST_RECORD);
+    let dropped = beginning::dropped(survey.base.as_deref());
+    let (mut head, mut place, mut valid_len) = (dropped, 0, FIRST_RECORD);
     for (number, segment) in segments.take_while(|(_, segment)| segment.first < at) {
         let scanned = recovery::scan(&HostDisk, segment, |frame| {
             if frame.last_of_batch && frame.seq < at {
@@ -136,6 +155,10 @@ fn shorten(survey: &mut Survey, at: Seq) -> Result<(), VerifyError> {
             // What is damaged lies behind all that is looked for.
             Ok(_) | Err(ReadError::Corrupt(_)) => {}
             Err(ReadError::Io { path, source }) => return Err(VerifyError { path, source }),
+            // The files are read here, whatever an open log says.
+            Err(error @ ReadError::Compacted { .. }) => {
+                return Err(VerifyError { path: PathBuf::new(), source: io::Error::other(error) });
+            }
         }
     }
     (survey.head, survey.place, survey.valid_len) = (head, place, valid_len);
@@ -145,11 +168,7 @@ fn shorten(survey: &mut Survey, at: Seq) -> Result<(), VerifyError> {
 /// The anchor comes last: until then the log stays damaged, so an interrupted repair is not taken for a whole log.
 fn cut(dir: &Path, survey: &Survey) -> io::Result<PathBuf> {
     let backup = new_backup(dir, survey.head.seq.next())?;
-    let kept = if survey.head == Head::EMPTY && survey.valid_len == 0 {
-        None
-    } else {
-        survey.segments.get(survey.place)
-    };
+    let kept = if survey.valid_len == 0 { None } else { survey.segments.get(survey.place) };
     copy(&dir.join("anchor"), &backup)?;
     if let Some(segment) = kept {
         copy(&segment.path, &backup)?;
@@ -161,6 +180,11 @@ fn cut(dir: &Path, survey: &Survey) -> io::Result<PathBuf> {
     for segment in survey.segments.iter().skip(removed).rev() {
         std::fs::rename(&segment.path, target(&segment.path, &backup)?)?;
     }
+    if survey.head == Head::EMPTY {
+        for path in bases(dir)? {
+            std::fs::rename(&path, target(&path, &backup)?)?;
+        }
+    }
     if let Some(segment) = kept {
         let file = files::private().write(true).open(&segment.path)?;
         file.set_len(survey.valid_len)?;
@@ -170,6 +194,12 @@ fn cut(dir: &Path, survey: &Survey) -> io::Result<PathBuf> {
     files::sync_dir(dir)?;
     Anchor::create(&LogDir::of_host(dir), survey.head)?;
     Ok(backup)
+}
+
+/// Returns the paths of all bases of a log.
+fn bases(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = LogDir::of_host(dir).disk.list(dir)?;
+    Ok(paths.into_iter().filter(|path| base::first_of(path).is_some()).collect())
 }
 
 fn new_backup(dir: &Path, seq: Seq) -> io::Result<PathBuf> {

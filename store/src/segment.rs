@@ -7,8 +7,10 @@ use pyro_core::Seq;
 
 use crate::corruption::{Corruption, Fault};
 use crate::disk::{self, Disk, DiskFile, LogDir};
+use crate::files;
 use crate::frame::{Hash, array};
 use crate::reader::ReadError;
+use crate::shared::Head;
 
 /// Length of a segment's header, in bytes.
 pub(crate) const HEADER_LEN: usize = 80;
@@ -111,45 +113,51 @@ impl Header {
     }
 }
 
-/// Lists the segments of a log in order. Files with other names are not segments.
-pub(crate) fn list(dir: &LogDir) -> io::Result<Vec<Segment>> {
-    let paths = dir.disk.list(&dir.path)?.into_iter();
-    let mut segments: Vec<_> =
-        paths.filter_map(|path| first_of(&path).map(|first| Segment { first, path })).collect();
+/// Picks the segments of a log among its files, in order.
+pub(crate) fn of_paths(paths: &[PathBuf]) -> Vec<Segment> {
+    let first = |path: &PathBuf| files::number_of(path, EXTENSION, NAME_DIGITS).map(Seq);
+    let segments = paths.iter().filter_map(|path| Some(Segment { first: first(path)?, path: path.clone() }));
+    let mut segments: Vec<_> = segments.collect();
     segments.sort_by_key(|segment| segment.first);
-    Ok(segments)
+    segments
 }
 
-fn first_of(path: &Path) -> Option<Seq> {
-    let name = path.file_name()?.to_str()?;
-    let digits = name.strip_suffix(EXTENSION)?.strip_suffix('.')?;
-    if digits.len() != NAME_DIGITS || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse().ok().map(Seq)
-}
-
-/// Checks that each segment continues the one before, by headers and file lengths alone.
-pub(crate) fn check_links(disk: &dyn Disk, segments: &[Segment]) -> Result<(), ReadError> {
+/// Checks that each segment continues the one before, by headers and file lengths alone. The first one continues what was
+/// dropped.
+pub(crate) fn check_links(disk: &dyn Disk, segments: &[Segment], dropped: Head) -> Result<(), ReadError> {
     let mut previous: Option<(&Segment, u64)> = None;
     for segment in segments {
         let (file, header) = segment.open(disk)?;
         let len = file.len_bytes().map_err(|source| segment.io(source))?;
-        let (first, expected_first, expected_len) = match previous {
-            None => (Seq::ZERO.next(), Seq::ZERO, 0),
-            Some((before, len)) => (segment.first, before.first, len),
+        let Some((before, before_len)) = previous else {
+            check_first(segment, &header, dropped)?;
+            previous = Some((segment, len));
+            continue;
         };
-        if segment.first != first || header.previous_first != expected_first {
-            let missing = if previous.is_none() { first } else { header.previous_first };
-            return Err(segment.corrupt(missing, 0, Fault::Link));
+        if header.previous_first != before.first {
+            return Err(segment.corrupt(header.previous_first, 0, Fault::Link));
         }
-        if let (Some((before, _)), true) = (previous, header.previous_len != expected_len) {
+        if header.previous_len != before_len {
             // Which record is the first bad one shows when the segment is read.
-            return Err(first_fault(disk, before, segment.first, expected_len)?);
+            return Err(first_fault(disk, before, segment.first, before_len)?);
         }
         previous = Some((segment, len));
     }
     Ok(())
+}
+
+/// Checks that the first segment continues what was dropped, if anything was.
+pub(crate) fn check_first(segment: &Segment, header: &Header, dropped: Head) -> Result<(), ReadError> {
+    let first = dropped.seq.next();
+    if segment.first != first {
+        let path = segment.path.clone();
+        return Err(ReadError::Corrupt(Corruption::NoBase { first: segment.first, expected: first, path }));
+    }
+    let is_whole = dropped.seq == Seq::ZERO;
+    if is_whole && (header.previous_first, header.previous_len) != (Seq::ZERO, 0) {
+        return Err(segment.corrupt(first, 0, Fault::Link));
+    }
+    if header.previous_hash == dropped.hash { Ok(()) } else { Err(segment.corrupt(first, 0, Fault::Chain)) }
 }
 
 /// Finds the place where a segment with the wrong length goes wrong.

@@ -5,9 +5,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use pyro_core::{RequestId, Seq};
 
+use crate::base::Base;
 use crate::disk::LogDir;
 use crate::frame::{GENESIS, Hash};
 use crate::index::Index;
+use crate::reader::ReadError;
 use crate::segment::Segment;
 
 /// Most request ids that wait for the index, about 20 MB of memory. Beyond it the writer waits.
@@ -36,6 +38,15 @@ impl Head {
 pub(crate) struct Committed {
     pub(crate) head: Head,
     pub(crate) segments: Arc<[Segment]>,
+    /// What stands for the records before the first segment; `None` when nothing was dropped.
+    pub(crate) base: Option<Arc<Base>>,
+}
+
+impl Committed {
+    /// Returns the first record that is there, or would be.
+    pub(crate) fn first(&self) -> Seq {
+        self.base.as_ref().map_or(Seq::ZERO.next(), |base| base.first())
+    }
 }
 
 #[derive(Debug)]
@@ -91,6 +102,34 @@ impl Shared {
         let mut segments = committed.segments.to_vec();
         segments.push(segment);
         committed.segments = segments.into();
+    }
+
+    /// Lets the log begin with a base, if it still begins with the record `before`.
+    pub(crate) fn begin_at(&self, before: Seq, base: &Arc<Base>) -> bool {
+        let mut committed = self.committed.write().unwrap_or_else(PoisonError::into_inner);
+        if committed.first() != before {
+            return false;
+        }
+        let kept = committed.segments.iter().filter(|segment| segment.first >= base.first());
+        committed.segments = kept.cloned().collect();
+        committed.base = Some(Arc::clone(base));
+        drop(committed);
+        self.recent().requests.retain(|_, seq| *seq >= base.first());
+        true
+    }
+
+    /// Tells an error of reading a segment that was compacted meanwhile from one of the disk.
+    pub(crate) fn explain(&self, error: ReadError) -> ReadError {
+        let committed = self.committed();
+        match error {
+            ReadError::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+                match committed.segments.iter().any(|segment| segment.path == path) {
+                    false => ReadError::Compacted { first: committed.first() },
+                    true => ReadError::Io { path, source },
+                }
+            }
+            error => error,
+        }
     }
 
     /// Shows durable records to readers. Request ids come first: a reader that sees the records must find them.

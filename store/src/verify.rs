@@ -7,6 +7,8 @@ use std::sync::Arc;
 use pyro_core::Seq;
 
 use crate::anchor::{self, Anchored};
+use crate::base::{Base, BaseInfo};
+use crate::beginning::{Beginning, Signature};
 use crate::corruption::{Corruption, Fault};
 use crate::disk::{Disk, LogDir};
 use crate::reader::ReadError;
@@ -20,12 +22,25 @@ use crate::shared::Head;
 pub struct Report {
     /// The last record of the last complete batch before any damage.
     pub head: Head,
+    /// What stands for the records before the first segment; `None` when nothing was dropped.
+    pub base: Option<BaseInfo>,
     /// How many segments there are.
     pub segment_count: usize,
     /// Length of the torn tail, in bytes; the next open cuts it off. Zero when there is damage.
     pub torn_len: u64,
     /// What is wrong; `None` when every record is what was written.
     pub damage: Option<Corruption>,
+}
+
+/// A part of a log, in the order in which a check shows them.
+#[derive(Debug)]
+pub enum Part {
+    /// A record that the base has carried over.
+    Carried(Record),
+    /// The base ends here, and the kept records begin.
+    Base(BaseInfo),
+    /// A record.
+    Record(Record),
 }
 
 /// A log that could not be read.
@@ -67,12 +82,26 @@ pub fn verify_on(disk: Arc<dyn Disk>, dir: impl AsRef<Path>) -> Result<Report, V
 ///
 /// [`VerifyError`] when something cannot be read.
 pub fn verify_records(dir: impl AsRef<Path>, mut visit: impl FnMut(Record)) -> Result<Report, VerifyError> {
+    verify_parts(dir, |part| match part {
+        Part::Record(record) => visit(record),
+        Part::Carried(_) | Part::Base(_) => {}
+    })
+}
+
+/// Does the same as [`verify_records`], and shows first what the base holds.
+///
+/// # Errors
+///
+/// [`VerifyError`] when something cannot be read.
+pub fn verify_parts(dir: impl AsRef<Path>, mut visit: impl FnMut(Part)) -> Result<Report, VerifyError> {
     Survey::take(&LogDir::of_host(dir.as_ref()), &mut visit).map(Survey::into_report)
 }
 
 /// Everything that is known about a log after reading it.
 #[derive(Debug)]
 pub(crate) struct Survey {
+    /// What stands for the records before the first segment; `None` as well when it is damaged.
+    pub(crate) base: Option<Arc<Base>>,
     pub(crate) segments: Vec<Segment>,
     /// The last record of the last complete batch before any damage.
     pub(crate) head: Head,
@@ -88,22 +117,37 @@ pub(crate) struct Survey {
 
 impl Survey {
     /// Reads everything and shows the records of complete batches.
-    pub(crate) fn take(dir: &LogDir, visit: &mut dyn FnMut(Record)) -> Result<Self, VerifyError> {
+    pub(crate) fn take(dir: &LogDir, visit: &mut dyn FnMut(Part)) -> Result<Self, VerifyError> {
         let io = |source| VerifyError { path: dir.path.clone(), source };
         // The anchor first: another process may be appending, and the log must not be older than its anchor.
         let anchored = anchor::read(dir).map_err(io)?;
-        let segments = segment::list(dir).map_err(io)?;
+        let (beginning, damage) = match split(Beginning::find(dir))? {
+            Ok(beginning) => (beginning, None),
+            Err(damage) => (Beginning::without_base(dir).map_err(io)?, Some(damage)),
+        };
+        let (dropped, base) = (beginning.dropped(), beginning.base.clone());
         let mut survey = Self {
-            segments,
-            head: Head::EMPTY,
+            base: beginning.base,
+            segments: beginning.segments,
+            head: dropped,
             place: 0,
             valid_len: 0,
             torn_len: 0,
             reached: Seq::ZERO,
-            damage: None,
+            damage,
         };
-        let mut anchored_hash = matches!(anchored, Anchored::At(Head::EMPTY)).then_some(Head::EMPTY.hash);
-        survey.read_segments(dir.disk.as_ref(), anchored, &mut anchored_hash, visit)?;
+        let mut anchored_hash =
+            matches!(anchored, Anchored::At(head) if head == dropped).then_some(dropped.hash);
+        let mut signature = Signature::Missing;
+        if survey.damage.is_none() {
+            survey.read_base(visit)?;
+            survey.read_segments(dir.disk.as_ref(), anchored, &mut anchored_hash, &mut |record| {
+                if let Some(base) = &base {
+                    signature.see(base, &record);
+                }
+                visit(Part::Record(record));
+            })?;
+        }
         survey.check_anchor(dir.disk.as_ref(), anchored, anchored_hash);
         let anchor = match anchored {
             Anchored::At(anchor) => anchor.seq,
@@ -112,12 +156,42 @@ impl Survey {
         let before_last =
             survey.segments.last().map_or(Seq::ZERO, |last| Seq(last.first.0.saturating_sub(1)));
         survey.reached = survey.head.seq.max(anchor).max(before_last);
+        survey.check_base(signature);
         Ok(survey)
     }
 
+    /// Shows what the base holds.
+    fn read_base(&mut self, visit: &mut dyn FnMut(Part)) -> Result<(), VerifyError> {
+        let Some(base) = &self.base else { return Ok(()) };
+        for place in base.places() {
+            match split(base.record(*place))? {
+                Ok(record) => visit(Part::Carried(record)),
+                Err(damage) => {
+                    self.damage = Some(damage);
+                    return Ok(());
+                }
+            }
+        }
+        visit(Part::Base(base.info()));
+        Ok(())
+    }
+
+    /// Takes note of what the events say of the base. Without an event before other damage there is nothing to say.
+    fn check_base(&mut self, signature: Signature) {
+        let damage = self.base.as_ref().and_then(|base| signature.damage(base.path()));
+        if let Some(Corruption::Exchanged { .. }) = damage {
+            // What follows from the wrong beginning is nothing to rely on.
+            (self.head, self.place, self.valid_len) = (Head::EMPTY, 0, 0);
+            self.damage = damage;
+        } else if self.damage.is_none() {
+            self.damage = damage;
+        }
+    }
+
     fn into_report(self) -> Report {
-        let Self { head, segments, torn_len, damage, .. } = self;
-        Report { head, segment_count: segments.len(), torn_len, damage }
+        let Self { base, head, segments, torn_len, damage, .. } = self;
+        let base = base.map(|base| base.info());
+        Report { head, base, segment_count: segments.len(), torn_len, damage }
     }
 
     fn read_segments(
@@ -216,12 +290,13 @@ fn link_damage(
         Ok((_, header)) => header,
         Err(damage) => return Ok(Some(damage)),
     };
+    let Some(before) = before else {
+        return split(segment::check_first(segment, &header, head)).map(Result::err);
+    };
     let expected_first = head.seq.next();
-    let previous_first = before.map_or(Seq::ZERO, |before| before.first);
-    let previous_len = if before.is_some() { valid_len } else { 0 };
     let fault = if segment.first != expected_first
-        || header.previous_first != previous_first
-        || header.previous_len != previous_len
+        || header.previous_first != before.first
+        || header.previous_len != valid_len
     {
         Fault::Link
     } else if header.previous_hash != head.hash {
@@ -239,5 +314,9 @@ fn split<T>(result: Result<T, ReadError>) -> Result<Result<T, Corruption>, Verif
         Ok(value) => Ok(Ok(value)),
         Err(ReadError::Corrupt(corruption)) => Ok(Err(corruption)),
         Err(ReadError::Io { path, source }) => Err(VerifyError { path, source }),
+        // The files are read here, whatever an open log says.
+        Err(error @ ReadError::Compacted { .. }) => {
+            Err(VerifyError { path: PathBuf::new(), source: io::Error::other(error) })
+        }
     }
 }

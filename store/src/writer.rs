@@ -34,6 +34,15 @@ pub(crate) struct Submission {
     pub(crate) reply: SyncSender<Result<Seq, AppendError>>,
 }
 
+/// What the writer is asked for.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Make a batch durable.
+    Append(Submission),
+    /// Begin a new segment.
+    Roll(SyncSender<Result<(), AppendError>>),
+}
+
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
@@ -50,19 +59,24 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// Serves the queue until the last handle of the log is gone.
-    pub(crate) fn run(mut self, queue: &Receiver<Submission>) {
+    pub(crate) fn run(mut self, queue: &Receiver<Order>) {
         let mut group = Vec::new();
         let mut buffer = Vec::new();
-        while let Ok(submission) = queue.recv() {
-            let mut len = submission.frames.len();
-            group.push(submission);
-            while group.len() < GROUP_BATCHES_MAX && len < GROUP_LEN_MAX {
-                let Ok(submission) = queue.try_recv() else { break };
-                len += submission.frames.len();
-                group.push(submission);
+        while let Ok(order) = queue.recv() {
+            let mut rolls = Vec::new();
+            let mut len = take(order, &mut group, &mut rolls);
+            while rolls.is_empty() && group.len() < GROUP_BATCHES_MAX && len < GROUP_LEN_MAX {
+                let Ok(order) = queue.try_recv() else { break };
+                len += take(order, &mut group, &mut rolls);
             }
-            let outcome = self.commit(&mut group, &mut buffer);
-            answer(&mut group, &outcome);
+            if !group.is_empty() {
+                let outcome = self.commit(&mut group, &mut buffer);
+                answer(&mut group, &outcome);
+            }
+            for reply in rolls {
+                // As for a batch: who asked may be gone.
+                drop(reply.send(self.roll_early()));
+            }
         }
         if let Err(error) = self.anchor.sync() {
             // The anchor is a lower bound whether this works or not.
@@ -122,6 +136,15 @@ impl Writer {
         Ok(())
     }
 
+    /// Begins a new segment although the present one is not full.
+    fn roll_early(&mut self) -> Result<(), AppendError> {
+        match &self.poison {
+            Some(error) => Err(AppendError::Poisoned { source: Arc::clone(error) }),
+            None if self.len == FIRST_RECORD => Ok(()),
+            None => self.roll().map_err(|error| self.refuse(error)),
+        }
+    }
+
     /// Begins a new segment. Nothing has changed when this fails.
     fn roll(&mut self) -> io::Result<()> {
         // With the anchor durable, it can never be older than the last segment.
@@ -152,6 +175,25 @@ impl Writer {
         let source = Arc::new(error);
         self.poison = Some(Arc::clone(&source));
         AppendError::Io { source }
+    }
+}
+
+/// Puts an order to those of its kind and returns how many bytes it adds to the group.
+fn take(
+    order: Order,
+    group: &mut Vec<Submission>,
+    rolls: &mut Vec<SyncSender<Result<(), AppendError>>>,
+) -> usize {
+    match order {
+        Order::Append(submission) => {
+            let len = submission.frames.len();
+            group.push(submission);
+            len
+        }
+        Order::Roll(reply) => {
+            rolls.push(reply);
+            0
+        }
     }
 }
 

@@ -7,6 +7,8 @@ mod bits;
 #[cfg(test)]
 mod checkpoint;
 #[cfg(test)]
+mod compaction;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod damage;
@@ -16,6 +18,8 @@ mod faults;
 mod full_disk;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod history;
 #[cfg(test)]
 mod images;
 #[cfg(test)]

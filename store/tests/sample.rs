@@ -3,7 +3,7 @@
 mod work;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pyro_core::{
     Accelerator, Actor, Backend, BackendProbed, Cause, DaemonStarted, DaemonStopped, DeleteReason, Envelope,
@@ -61,13 +61,14 @@ pub(crate) fn open_small(dir: impl AsRef<Path>) -> EventLog {
 }
 
 pub(crate) fn read(log: &EventLog) -> Vec<Envelope> {
-    log.reader().read(Seq(1)).collect::<Result<_, _>>().unwrap()
+    let reader = log.reader();
+    reader.read(reader.first()).collect::<Result<_, _>>().unwrap()
 }
 
-/// Copies segments and anchor, without the index: what a backup or a disk image has.
+/// Copies segments, bases and anchor, without the index: what a backup or a disk image has.
 pub(crate) fn copy_log(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
-    for path in segments(from) {
+    for path in [segments(from), bases(from)].concat() {
         std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
     }
     std::fs::copy(from.join("anchor"), to.join("anchor")).unwrap();
@@ -78,9 +79,18 @@ pub(crate) fn name(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-pub(crate) fn segments(dir: &Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn segments(dir: &Path) -> Vec<PathBuf> {
+    files(dir, "seg")
+}
+
+pub(crate) fn bases(dir: &Path) -> Vec<PathBuf> {
+    files(dir, "base")
+}
+
+fn files(dir: &Path, extension: &str) -> Vec<PathBuf> {
     let paths = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<_> = paths.filter(|path| path.extension().is_some_and(|name| name == "seg")).collect();
+    let mut paths: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|name| name == extension)).collect();
     paths.sort();
     paths
 }
@@ -119,7 +129,7 @@ pub(crate) fn envelopes(drafts: &[Draft]) -> Vec<Envelope> {
     numbered.map(build).collect()
 }
 
-fn actor(face: Face) -> Actor {
+pub(crate) fn actor(face: Face) -> Actor {
     Actor { face, uid: 1000, pid: 4_000_000, client: "pyro/2.5.0".to_owned() }
 }
 

@@ -144,3 +144,39 @@ fn tampering_is_found_and_damage_is_cut() {
     let (code, verdict) = verify(&["--expect", head.trim_end()]);
     assert_eq!(code, Some(0), "what was kept elsewhere is older than the damage: {verdict}");
 }
+
+/// Catches a compaction that breaks the chain, forgets what lives, or leaves a log that the next daemon does not take.
+#[test]
+fn compacted_log_continues_the_same_history() {
+    let (pyro, kept, deleted) = history();
+    let commands = pyro.run(&["workspace", "logs", &kept]).out();
+    let nothing = pyro.run(&["log", "compact"]);
+    assert_eq!(nothing.code, Some(1), "nobody says what is to be kept: {}", nothing.out());
+    let head = pyro.run(&["log", "head"]).out();
+    let compact = ["log", "compact", "--before", &u64::MAX.to_string(), "--json"];
+    let planned = pyro.run(&[&compact[..], &["--dry-run"]].concat()).json();
+    let done = pyro.run(&compact).json();
+    assert_eq!(planned["dropped"], done["dropped"]);
+    assert_eq!(kinds(&pyro.log()), ["log_compacted"]);
+    assert_eq!(pyro.log()[0]["seq"], done["signed_off_seq"]);
+
+    let verify = || pyro.run(&["log", "verify", "--json", "--expect", head.trim_end()]).json();
+    let live = verify();
+    assert_eq!(
+        (&live["whole"], &live["compacted"]["first_seq"]),
+        (&true.into(), &done["first_seq"]),
+        "{live}"
+    );
+    let exported = pyro.run(&["log", "export", "--format", "jsonl"]).out();
+    let early =
+        [&["log", "--since", "2", "--json"][..], &["workspace", "status", &deleted, "--at", "2", "--json"]];
+    for arguments in early {
+        assert_eq!(pyro.run(arguments).json()["code"], "history_compacted", "{arguments:?}");
+    }
+    signal(pyro.daemon_pid(), Signal::KILL);
+    assert_eq!(pyro.run(&["workspace", "logs", &kept]).out(), commands);
+    assert_eq!(pyro.run(&["workspace", "exec", &kept, "--", "true"]).code, Some(0));
+    assert!(pyro.run(&["log", "export", "--format", "jsonl"]).out().starts_with(&exported));
+    let next = verify();
+    assert_eq!((&next["whole"], &next["state_compared_with"]), (&true.into(), &"daemon".into()), "{next}");
+}

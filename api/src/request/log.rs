@@ -58,3 +58,26 @@ pub struct LogShowRequest {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogHeadRequest {}
+
+/// Drops the beginning of the log. What goes is older than all that any of the bounds keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[cfg_attr(feature = "clap", derive(clap::Args))]
+#[serde(deny_unknown_fields)]
+pub struct LogCompactRequest {
+    /// Keep the events of the last N days
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
+    pub keep_days: Option<u32>,
+    /// Keep the last N MiB of segments
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "N"))]
+    pub keep_mib: Option<u64>,
+    /// Keep the event of this number and those behind it; a number behind the last event keeps none
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "clap", arg(long, value_name = "SEQ"))]
+    pub before: Option<u64>,
+    /// Only check what would be dropped, and tell
+    #[serde(default)]
+    #[cfg_attr(feature = "clap", arg(long))]
+    pub dry_run: bool,
+}

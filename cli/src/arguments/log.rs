@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use pyro_api::{LogMark, LogPoint, LogRequest, LogShowRequest};
+use pyro_api::{LogCompactRequest, LogMark, LogPoint, LogRequest, LogShowRequest};
 
 use super::{JsonFlag, WithFormat};
 
@@ -48,6 +48,23 @@ Examples:
 All events from the first bad one on are lost for pyro, good ones behind it as well. A log without
 damage stays as it is, and so does one that a daemon has open.";
 
+const COMPACT_EXAMPLES: &str = "\
+Examples:
+  pyro log compact --keep-days 90 --dry-run      what events older than 90 days take
+  pyro log compact --keep-days 90 --keep-mib 512
+  pyro log compact --before 5000
+
+What goes is older than all that any bound keeps. Without a bound the policy of config.toml counts,
+which the daemon also applies by itself, once an hour:
+  [retention]
+  log_days = 90
+  log_mib = 512
+
+Segment files are dropped as wholes, 16 MiB each, so more may be kept than was asked for. What is
+needed of workspaces that are not deleted is carried over: their commands, and the digests of their
+output. A request id that was dropped is a new one when it comes again. Nothing but a head that was
+kept elsewhere proves later what the dropped events were: `pyro log head` prints it.";
+
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES, allow_negative_numbers = true, args_conflicts_with_subcommands = true)]
 pub(crate) struct LogArgs {
@@ -81,6 +98,9 @@ pub(crate) enum LogCommand {
     /// Writes the events for other programs; the same events give the same bytes on any machine
     #[command(after_help = EXPORT_EXAMPLES, allow_negative_numbers = true)]
     Export(LogExportArgs),
+    /// Drops the oldest events, signed off by an event; the hash chain goes on
+    #[command(after_help = COMPACT_EXAMPLES)]
+    Compact(WithFormat<LogCompactRequest>),
     /// Cuts a damaged log before its first bad event; keeps what is cut in a directory beside it
     #[command(after_help = REPAIR_EXAMPLES)]
     Repair(LogRepairArgs),

@@ -1,8 +1,8 @@
-//! `pyro log show`, `head` and `export`.
+//! `pyro log show`, `head`, `compact` and `export`.
 
 use pyro_api::{
-    EventActor, Face, LogEnd, LogEvent, LogExplanation, LogHead, LogRequest, Progress, Request, Response,
-    ServerMessage,
+    EventActor, Face, LogCompactRequest, LogCompactResult, LogDropped, LogEnd, LogEvent, LogExplanation,
+    LogHead, LogRequest, Progress, Request, Response, ServerMessage,
 };
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -199,4 +199,46 @@ fn follower_resumes_where_it_was() {
         .collect();
     let behind = |seq: u64| (Some(seq.to_string()), None);
     assert_eq!(asked, [(None, Some(2)), (None, Some(2)), behind(6), behind(9), behind(10)]);
+}
+
+fn compacted(signed_off_seq: Option<u64>) -> LogCompactResult {
+    LogCompactResult {
+        first_seq: 5001,
+        dropped: Some(LogDropped {
+            from_seq: 1001,
+            events: 4000,
+            segments: 2,
+            bytes: 33_600_000,
+            since: "2026-01-02T03:04:05.000001Z".to_owned(),
+            until: "2026-01-03T03:04:05.000001Z".to_owned(),
+            hash: "ab".repeat(32),
+        }),
+        signed_off_seq,
+    }
+}
+
+/// Catches a compaction that asks for something else than its options say, or says something else than what was done.
+#[test]
+fn compaction_as_text() {
+    let world = World::new();
+    let nothing = LogCompactResult { first_seq: 1001, dropped: None, signed_off_seq: None };
+    let results = [compacted(Some(7000)), compacted(None), nothing];
+    let peer = world.serve(results.map(|result| reply(Response::LogCompact(result))));
+    let options: [&[&str]; 3] =
+        [&["--keep-days", "90", "--keep-mib", "512"], &["--before", "5001", "--dry-run"], &[]];
+    let mut text = String::new();
+    for options in options {
+        let output = world.run(&[&["log", "compact"], options].concat());
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        text += &String::from_utf8(output.stdout).expect("it is text");
+        text.push('\n');
+    }
+    let requests = peer.join().expect("the peer does not panic");
+    let expected = [
+        LogCompactRequest { keep_days: Some(90), keep_mib: Some(512), ..LogCompactRequest::default() },
+        LogCompactRequest { before: Some(5001), dry_run: true, ..LogCompactRequest::default() },
+        LogCompactRequest::default(),
+    ];
+    assert_eq!(requests, expected.map(Request::LogCompact));
+    insta::assert_snapshot!(text);
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use crate::event::{
     BackendProbed, ClockObserved, DaemonStarted, DaemonStopped, EnvironmentInstallFailed,
-    EnvironmentInstalled, EnvironmentRemoved, Event, LimitsChanged, Mounted, Unmounted,
+    EnvironmentInstalled, EnvironmentRemoved, Event, LimitsChanged, LogCompacted, Mounted, Unmounted,
 };
 use crate::limits::Limits;
 use crate::rejection::Rejection;
@@ -44,6 +44,17 @@ pub(super) fn unmounted(state: &State, fact: &Unmounted) -> Result<Vec<Event>, R
         Ok(vec![Event::Unmounted(fact.clone())])
     } else {
         Err(Rejection::Stale)
+    }
+}
+
+/// A log is dropped from its beginning only, and never a second time.
+pub(super) fn compact_log(state: &State, fact: &LogCompacted) -> Result<Vec<Event>, Rejection> {
+    let min = state.compacted.as_ref().map_or(2, |known| known.first.0 + 1);
+    let (value, max) = (fact.first.0, state.seq.0 + 1);
+    if (min..=max).contains(&value) {
+        Ok(vec![Event::LogCompacted(fact.clone())])
+    } else {
+        Err(Rejection::OutOfRange { field: "the first event that is kept", value, min, max })
     }
 }
 

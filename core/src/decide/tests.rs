@@ -11,9 +11,9 @@ use alloc::vec::Vec;
 use super::decide;
 use crate::event::{
     Accelerator, Actor, Backend, Cause, ClockObserved, DeleteReason, Envelope, Event, Evidence, ExecExited,
-    ExecRequested, ExitStatus, Face, Lifetime, Mounted, Operation, OperationResolved, Process, StopReason,
-    StreamSummary, Unmounted, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted,
-    WorkspaceStopped,
+    ExecRequested, ExitStatus, Face, Lifetime, LogCompacted, Mounted, Operation, OperationResolved, Process,
+    RetentionPolicy, StopReason, StreamSummary, Unmounted, WorkspaceKind, WorkspaceSpec,
+    WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
 };
 use crate::ids::{ExecNumber, Seq, Timestamp, WorkspaceId};
 use crate::rejection::Rejection;
@@ -424,4 +424,31 @@ fn a_mount_is_told_once_and_stays_until_it_is_taken_away() {
     assert_eq!(when(&history, &unmounted("/mnt/c")), Err(Rejection::Stale));
     let (state, _) = given(&[history.to_vec(), vec![unmounted("/mnt/a"), mounted("/mnt/b", true)]].concat());
     assert_eq!(state.mounts.into_values().collect::<Vec<_>>(), [at("/mnt/b", true)]);
+}
+
+/// Catches a compaction that is signed off twice, or that drops what the log does not have.
+#[test]
+fn the_log_is_dropped_from_its_beginning_only() {
+    let compact = |first| {
+        Command::CompactLog(LogCompacted {
+            first: Seq(first),
+            hash: [1; 32],
+            base: [2; 32],
+            records: 4,
+            bytes: 100,
+            since: Timestamp(1),
+            until: Timestamp(2),
+            policy: RetentionPolicy::default(),
+        })
+    };
+    let state = State { seq: Seq(10), ..State::default() };
+    for refused in [0, 1, 12] {
+        assert!(matches!(decide(&state, &compact(refused)), Err(Rejection::OutOfRange { .. })), "{refused}");
+    }
+    assert!(decide(&state, &compact(11)).is_ok(), "all that there is");
+    let Ok(events) = decide(&state, &compact(5)) else { panic!("it is refused") };
+    let [Event::LogCompacted(fact)] = &events[..] else { panic!("{events:?}") };
+    let state = State { compacted: Some(fact.clone()), ..state };
+    assert!(decide(&state, &compact(5)).is_err());
+    assert!(decide(&state, &compact(6)).is_ok());
 }

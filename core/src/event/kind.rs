@@ -11,6 +11,7 @@ impl Event {
         "clock_observed",
         "mounted",
         "unmounted",
+        "log_compacted",
         "backend_probed",
         "environment_installed",
         "environment_install_failed",
@@ -67,6 +68,9 @@ impl Event {
                 "The tree of files is shown at this directory, by this daemon and by those that follow it."
             }
             Self::Unmounted(_) => "The tree of files is not shown at this directory any more.",
+            Self::LogCompacted(_) => {
+                "All events before the first kept one were dropped; a base with this digest stands in their place."
+            }
             Self::BackendProbed(_) => {
                 "A way to run guests was tried on this host; the verdict holds while the fingerprint is the same."
             }

@@ -109,8 +109,8 @@ impl Writer {
         rules: Rules,
     ) -> Result<(Self, Outlets), ReadError> {
         let checkpoints = log.checkpoints();
-        let mut state = checkpoints.latest().unwrap_or_default();
         let reader = log.reader();
+        let mut state = checkpoints.latest().unwrap_or_else(|| reader.beginning());
         for envelope in reader.read(state.seq.next()) {
             (rules.evolve)(&mut state, &envelope?);
         }

@@ -12,6 +12,7 @@ use pyro_core::{
 };
 use pyro_store::outputs::{Outputs, Stream as StoredStream, StreamId};
 
+use super::log::unreadable;
 use super::run::signal_of;
 use super::{Failure, Session};
 use crate::clock;
@@ -47,7 +48,7 @@ impl Session {
         let mut records = tokio::task::spawn_blocking(read)
             .await
             .expect("reading the log does not panic and is not aborted")
-            .map_err(|error| ApiError::new(ErrorCode::LogCorrupt, error))?;
+            .map_err(unreadable)?;
         if let Some(sequence) = request.sequence {
             records.retain(|number, _| *number == sequence);
             if records.is_empty() {

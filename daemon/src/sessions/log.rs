@@ -7,7 +7,7 @@ use pyro_api::{
     LogRequest, LogShowRequest, Progress, ServerMessage,
 };
 use pyro_core::{Cause, Envelope, Seq, State, WorkspaceId};
-use pyro_store::{GENESIS, Hash, ReadError, Reader, Record, state_digest};
+use pyro_store::{Hash, ReadError, Reader, Record, state_digest};
 use tokio::sync::mpsc;
 
 use super::life::check_beginning;
@@ -56,7 +56,8 @@ impl Session {
             }
         }
         if follow {
-            let from = head.next().max(selection.first());
+            let first = selection.first(self.context.engine.reader()).map_err(unreadable)?;
+            let from = head.next().max(first);
             self.peer.progress(Progress::CaughtUp { seq: from.0 - 1 }).await?;
             self.log_live(&selection, from).await?;
         }
@@ -110,9 +111,13 @@ impl Session {
     pub(super) async fn log_show(&self, request: LogShowRequest) -> Result<LogExplanation, Failure> {
         let reader = self.context.engine.reader().clone();
         let (seq, head) = (Seq(request.seq), reader.head().seq);
+        let first = reader.first();
         if seq == Seq::ZERO || seq > head {
-            let message = format_args!("there is no event {seq}; the log has those from 1 to {head}");
+            let message = format_args!("there is no event {seq}; the log has those from {first} to {head}");
             return Err(ApiError::new(ErrorCode::InvalidArgument, message).into());
+        }
+        if seq < first {
+            return Err(unreadable(ReadError::Compacted { first }));
         }
         read_log(move || explain(&reader, seq)).await
     }
@@ -140,7 +145,7 @@ impl Backlog {
     fn send(&self, limit: Option<u64>, hashes: bool) {
         let from = match limit {
             Some(limit) => self.selection.first_of_last(&self.reader, limit, self.head),
-            None => Ok(self.selection.first()),
+            None => self.selection.first(&self.reader),
         };
         let last = self.selection.last(self.head);
         // Whoever waited for it is gone when it cannot be sent.
@@ -239,10 +244,7 @@ fn explain(reader: &Reader, seq: Seq) -> Result<LogExplanation, ReadError> {
 }
 
 fn hash_at(reader: &Reader, seq: Seq) -> Result<Hash, ReadError> {
-    if seq == Seq::ZERO {
-        return Ok(GENESIS);
-    }
-    Ok(reader.records(seq).next().expect("a record up to the head is there or is an error")?.hash)
+    Ok(reader.hash(seq)?.expect("a record up to the head is there or is an error"))
 }
 
 /// Returns the last event of a workspace up to a position; `None` when there is none.
@@ -267,9 +269,22 @@ fn last_of(reader: &Reader, workspace: WorkspaceId, last: Seq) -> Result<Option<
     Ok(None)
 }
 
-fn unreadable(error: ReadError) -> Failure {
-    let hint = "`pyro log verify` tells what is wrong with the log";
-    Failure::Told(ApiError::new(ErrorCode::LogCorrupt, error).with_hint(hint))
+/// Returns what to tell of a log that could not be read.
+pub(super) fn unreadable(error: ReadError) -> Failure {
+    let told = match error {
+        ReadError::Compacted { first } => {
+            let earliest = first.0 - 1;
+            let hint = format_args!(
+                "event {first} is the first one that is kept, and {earliest} the earliest point for --at"
+            );
+            ApiError::new(ErrorCode::HistoryCompacted, error).with_hint(hint)
+        }
+        ReadError::Corrupt(_) | ReadError::Io { .. } => {
+            let hint = "`pyro log verify` tells what is wrong with the log";
+            ApiError::new(ErrorCode::LogCorrupt, error).with_hint(hint)
+        }
+    };
+    Failure::Told(told)
 }
 
 /// Returns what is told of an event.

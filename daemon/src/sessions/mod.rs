@@ -1,6 +1,7 @@
 //! Sessions: one task per connection of a client.
 
 mod attach;
+mod compact;
 mod daemon;
 mod doctor;
 mod environments;
@@ -208,6 +209,7 @@ impl Session {
             Request::Log(request) => self.log(request).await.map(Response::Log),
             Request::LogShow(request) => self.log_show(request).await.map(Response::LogShow),
             Request::LogHead(request) => self.log_head(request).await.map(Response::LogHead),
+            Request::LogCompact(request) => self.log_compact(request).await.map(Response::LogCompact),
             Request::Doctor(request) => self.doctor(request).await.map(Response::Doctor),
             Request::Mount(request) => self.mount(request).await.map(Response::Mount),
             Request::Umount(request) => self.umount(request).await.map(Response::Umount),

@@ -7,6 +7,7 @@ use pyro_core::{
 };
 
 use super::Failure;
+use super::log::unreadable;
 use crate::clock;
 use crate::context::Context;
 
@@ -35,7 +36,7 @@ impl Trace {
             }
             Ok(trace)
         })
-        .map_err(|error: pyro_store::ReadError| ApiError::new(ErrorCode::LogCorrupt, error).into())
+        .map_err(unreadable)
     }
 
     /// Returns the position of the last event that it has seen.

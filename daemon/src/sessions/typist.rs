@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
-use pyro_core::{Actor, Cause, Command, RequestId, ShellId, ShellPhase, State, TerminalSize, WorkspaceId};
+use pyro_core::{
+    Actor, Cause, Command, RequestId, ShellId, ShellPhase, State, TerminalSize, UNRECEIVED_LEN_MAX,
+    WorkspaceId,
+};
 use pyro_runtime::guest::INPUT_HELD_MAX;
 
 use super::trace::look;
 use crate::context::Context;
 use crate::engine::{Origin, Outcome, Refusal};
 use crate::streams::{LiveInput, Typed};
+
+// What a guest may lack of its input is not dropped from the log.
+const _: () = assert!(INPUT_HELD_MAX as u64 <= UNRECEIVED_LEN_MAX);
 
 /// Somebody who types into one shell.
 pub(super) struct Typist {

@@ -1,11 +1,12 @@
 //! Samples of the events of shells, syncs, clocks and mounts.
 
 use pyro_core::{
-    ClockObserved, DropPolicy, Event, Evidence, ExecNumber, ExitStatus, Mounted, Operation,
-    OperationResolved, OutputDropped, RequestMet, ShellClosed, ShellClosing, ShellExited, ShellFailed,
-    ShellId, ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted,
-    Stream, StreamId, SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncNumber,
-    SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize, Unmounted, WorkspaceId,
+    ClockObserved, DropPolicy, Event, Evidence, ExecNumber, ExitStatus, LogCompacted, Mounted, Operation,
+    OperationResolved, OutputDropped, RequestMet, RetentionPolicy, Seq, ShellClosed, ShellClosing,
+    ShellExited, ShellFailed, ShellId, ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal,
+    ShellSignaled, ShellStarted, Stream, StreamId, SyncCancelRequested, SyncChanges, SyncFailed,
+    SyncFinished, SyncLost, SyncNumber, SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize,
+    Timestamp, Unmounted, WorkspaceId,
 };
 
 use super::{summary, text, workspace};
@@ -79,8 +80,27 @@ pub(super) fn following_kind(event: &Event) -> Vec<Event> {
             [false, true].map(|allow_other| Event::Mounted(Mounted { path: text(), allow_other })).to_vec()
         }
         Event::Mounted(_) => vec![Event::Unmounted(Unmounted { path: text() })],
+        Event::Unmounted(_) => log_compacted(),
         _ => Vec::new(),
     }
+}
+
+fn log_compacted() -> Vec<Event> {
+    let all = RetentionPolicy { keep_days: Some(30), keep_mib: Some(1 << 40), before: Some(Seq(5000)) };
+    [RetentionPolicy::default(), all]
+        .map(|policy| {
+            Event::LogCompacted(LogCompacted {
+                first: Seq(4001),
+                hash: [0xa5; 32],
+                base: [0x5a; 32],
+                records: 4000,
+                bytes: 1 << 40,
+                since: Timestamp(1_760_000_000_000_000),
+                until: Timestamp(1_760_000_000_000_001),
+                policy,
+            })
+        })
+        .to_vec()
 }
 
 fn resolved(workspace: WorkspaceId) -> Vec<Event> {

@@ -1,5 +1,6 @@
 //! `pyro log …`: one file for each command.
 
+mod compact;
 mod events;
 mod export;
 mod head;
@@ -35,6 +36,10 @@ pub(crate) fn execute(args: LogArgs) -> Execution {
         Some(LogCommand::Head(flag)) => {
             let format = Format::from_flag(flag.json);
             (format, head::execute(format))
+        }
+        Some(LogCommand::Compact(args)) => {
+            let format = Format::from_flag(args.format.json);
+            (format, compact::execute(args.request, format))
         }
         Some(LogCommand::Export(args)) => (Format::Text, export::execute(args)),
         Some(LogCommand::Verify(args)) => {

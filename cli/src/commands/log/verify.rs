@@ -85,10 +85,22 @@ fn verdict_text(verdict: &LogVerdict) -> String {
     };
     let state =
         if verdict.problems.iter().any(|problem| problem.about == "state") { "wrong" } else { &state };
+    let mut events = verdict.seq.to_string();
+    if let Some(compacted) = &verdict.compacted {
+        events = format!("{} to {events}", compacted.first_seq);
+        let last = LogMark { seq: compacted.first_seq - 1, hash: sanitize::line(&compacted.hash) };
+        let (since, until) = (sanitize::line(&compacted.since), sanitize::line(&compacted.until));
+        writeln!(
+            text,
+            "Compacted: 1 to {last}, from {since} to {until} ({}); {} of them carried over",
+            HumanBytes(compacted.bytes),
+            compacted.carried
+        )
+        .expect("a string takes everything");
+    }
     writeln!(
         text,
-        "Events: {} in {} segments\nHead: {head}\nState: {state}\nOutput files: {} checked ({}), {} deleted with their workspaces\nLog: {}",
-        verdict.seq,
+        "Events: {events} in {} segments\nHead: {head}\nState: {state}\nOutput files: {} checked ({}), {} deleted with their workspaces\nLog: {}",
         verdict.segments,
         verdict.outputs_checked,
         HumanBytes(verdict.output_bytes),
