@@ -245,11 +245,11 @@ fn open_directory(path: &Path, create: bool) -> io::Result<OwnedFd> {
     Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-/// Makes a pipe; returns the end to read and the end to write.
 fn null() -> io::Result<OwnedFd> {
     Ok(rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
+/// Makes a pipe; returns the end to read and the end to write.
 fn pipe() -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
     let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     // Only a matter of speed, and refused where the user's share of pipe memory is used up.

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use pyro_protocol::{Exec, ExitStatus, HostFrame};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use crate::host::{Agent, Lifeline, exec, released};
 
@@ -132,4 +132,37 @@ fn the_death_of_the_agent_ends_everything() {
     let lifeline = lifeline.held();
     rustix::process::kill_process(agent.pid(), Signal::KILL).unwrap();
     released(lifeline);
+}
+
+/// The warden that waits for the next command is killed by a command that kills everybody, and may not yet be gone when it
+/// is given that next command, which is not its victim's to lose.
+#[test]
+fn a_warden_that_dies_before_it_looks_at_its_job_is_replaced() {
+    let agent = Agent::start();
+    let _ready = agent.connect();
+    let [spare] = wardens(&agent, 1)[..] else { panic!("one warden waits") };
+    rustix::process::kill_process(spare, Signal::STOP).unwrap();
+    while !std::fs::read_to_string(format!("/proc/{}/stat", spare.as_raw_pid())).unwrap().contains(") T ") {
+        std::thread::yield_now();
+    }
+    let mut link = agent.exec(exec(1, &format!("echo ran >> {0}; cat {0}", agent.path("runs").display())));
+    // The next one is made after the job was given.
+    wardens(&agent, 2);
+    rustix::process::kill_process(spare, Signal::KILL).unwrap();
+    let outcome = link.outcome();
+    assert_eq!((outcome.stdout.as_slice(), outcome.exited.status), (&b"ran\n"[..], ExitStatus::Code(0)));
+}
+
+/// Returns the children of the agent as soon as there are as many.
+fn wardens(agent: &Agent, count: usize) -> Vec<Pid> {
+    let path = format!("/proc/{0}/task/{0}/children", agent.pid().as_raw_pid());
+    loop {
+        let children = std::fs::read_to_string(&path).expect("an agent that lives");
+        let pids = children.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+        let pids = pids.collect::<Vec<_>>();
+        if pids.len() >= count {
+            return pids;
+        }
+        std::thread::yield_now();
+    }
 }
