@@ -28,6 +28,12 @@ impl Tags {
         self.name.is_none() && self.labels.is_empty()
     }
 
+    /// Tells whether a text can be the name of a workspace.
+    #[must_use]
+    pub fn is_name(text: &str) -> bool {
+        is_word(text)
+    }
+
     pub(crate) fn check(&self) -> Result<(), Rejection> {
         if self.name.as_deref().is_some_and(|name| !is_word(name)) {
             return Err(Rejection::InvalidText { field: "name", rule: WORD_RULE });

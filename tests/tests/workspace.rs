@@ -103,6 +103,36 @@ fn objects_have_the_contracts_keys() {
     assert_eq!((gone.code, &gone.json()["code"]), (Some(1), &"unknown_workspace".into()));
 }
 
+/// Catches a name that hides another workspace, and a repeated request that loses its workspace with the name.
+#[test]
+fn workspaces_are_meant_by_their_names() {
+    let (pyro, id) = Pyro::with_sandbox();
+    let web = pyro.create(&["--allow-host-compat", "--name", "web"]);
+    let said = pyro.run(&["workspace", "exec", "web", "--", "echo", "here"]);
+    assert_eq!((said.out().as_str(), said.code), ("here\n", Some(0)), "{}", said.err());
+    assert_eq!(status(&pyro, "web")["workspace_id"], web.as_str());
+    let logged = pyro.run(&["log", "--workspace", "web", "--json", "--limit", "1"]).json();
+    assert_eq!(logged["workspace_id"], web.as_str());
+
+    // Names that look like the id of another one.
+    let _named_alike = pyro.create(&["--allow-host-compat", "--name", &id]);
+    let _named_alike = pyro.create(&["--allow-host-compat", "--name", &id[..4]]);
+    assert_eq!(status(&pyro, &id)["workspace_id"], id.as_str());
+    let two = pyro.run(&["workspace", "status", &id[..4], "--json"]);
+    assert_eq!((two.code, &two.json()["code"]), (Some(1), &"ambiguous_id".into()));
+
+    let request = ["--request-id", "01890a5d-ac96-774b-bcce-b302099a8057", "--json"];
+    let delete = [&["workspace", "delete", "web"][..], &request].concat();
+    let deleted = pyro.run(&delete).json();
+    assert_eq!(deleted["workspace_id"], web.as_str());
+    assert_eq!(pyro.run(&delete).json(), deleted);
+    let gone = pyro.run(&["workspace", "status", "web", "--json"]).json();
+    assert_eq!(gone["code"], "unknown_workspace");
+    assert!(gone["hint"].as_str().unwrap().contains(&format!("{id},")), "{gone}");
+    let none = pyro.run(&["workspace", "status", "no name", "--json"]).json();
+    assert_eq!(none["code"], "invalid_argument");
+}
+
 #[test]
 fn lines_and_exit_codes_are_the_contracts() {
     let (pyro, id) = Pyro::with_sandbox();

@@ -18,7 +18,7 @@ pub struct LogRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "clap", arg(long, value_name = "SEQ|TIME", conflicts_with = "follow"))]
     pub until: Option<LogPoint>,
-    /// Only events of this workspace or VM, also after it was deleted: its id or the first 4 or more characters of it
+    /// Only events of this workspace or VM, also after it was deleted: its id or the first 4 or more characters of it; or by the name that it has now
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "clap", arg(long, value_name = "ID"))]
     pub workspace: Option<String>,

@@ -47,7 +47,7 @@ macro_rules! shell_requests {
             #[cfg_attr(feature = "clap", derive(clap::Args))]
             #[serde(deny_unknown_fields)]
             pub struct $name {
-                /// Id of the workspace, or an unambiguous beginning of it of at least 4 characters
+                /// Id of the workspace, at least its first 4 characters if no other begins so, or its name
                 #[cfg_attr(feature = "clap", arg(value_name = "WORKSPACE_ID"))]
                 pub workspace_id: String,
                 /// Id of the shell, or an unambiguous beginning of it of at least 4 characters
@@ -64,7 +64,7 @@ macro_rules! shell_requests {
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 pub struct ShellOpenRequest {
-    /// Id of the workspace, or an unambiguous beginning of it of at least 4 characters
+    /// Id of the workspace, at least its first 4 characters if no other begins so, or its name
     #[cfg_attr(feature = "clap", arg(value_name = "WORKSPACE_ID"))]
     pub workspace_id: String,
     /// Directory to begin in, which must exist; a relative one is below /workspace
@@ -91,7 +91,7 @@ pub struct ShellOpenRequest {
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 pub struct ShellListRequest {
-    /// Id of the workspace, or an unambiguous beginning of it of at least 4 characters
+    /// Id of the workspace, at least its first 4 characters if no other begins so, or its name
     #[cfg_attr(feature = "clap", arg(value_name = "WORKSPACE_ID"))]
     pub workspace_id: String,
 }
@@ -191,7 +191,7 @@ shell_requests! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShellAttachRequest {
-    /// Id of the workspace, or an unambiguous beginning of it of at least 4 characters.
+    /// Id of the workspace, at least its first 4 characters if no other begins so, or its name.
     pub workspace_id: String,
     /// Id of the shell, or an unambiguous beginning of it of at least 4 characters.
     pub shell_id: String,

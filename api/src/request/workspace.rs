@@ -76,7 +76,7 @@ pub struct WorkspaceListRequest {
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceStatusRequest {
-    /// Id of the workspace, or an unambiguous beginning of it of at least 4 characters
+    /// Id of the workspace, at least its first 4 characters if no other begins so, or its name
     #[cfg_attr(feature = "clap", arg(value_name = "WORKSPACE_ID"))]
     pub workspace_id: String,
     /// As it was right after the event of this number or at this time
@@ -90,7 +90,7 @@ pub struct WorkspaceStatusRequest {
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceExecRequest {
-    /// Id of the workspace, or an unambiguous beginning of it of at least 4 characters
+    /// Id of the workspace, at least its first 4 characters if no other begins so, or its name
     #[cfg_attr(feature = "clap", arg(value_name = "WORKSPACE_ID"))]
     pub workspace_id: String,
     /// Command line for `/bin/sh -lc`
@@ -123,7 +123,7 @@ fn destination() -> String {
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceSyncPushRequest {
-    /// Id of the workspace, or an unambiguous beginning of it of at least 4 characters
+    /// Id of the workspace, at least its first 4 characters if no other begins so, or its name
     #[cfg_attr(feature = "clap", arg(value_name = "WORKSPACE_ID"))]
     pub workspace_id: String,
     /// Directory or .tar, .tar.gz or .tgz archive of the host
@@ -150,7 +150,7 @@ pub struct WorkspaceSyncPushRequest {
 #[cfg_attr(feature = "clap", derive(clap::Args))]
 #[serde(deny_unknown_fields)]
 pub struct WorkspaceLogsRequest {
-    /// Id of the workspace, or an unambiguous beginning of it of at least 4 characters
+    /// Id of the workspace, at least its first 4 characters if no other begins so, or its name
     #[cfg_attr(feature = "clap", arg(value_name = "WORKSPACE_ID"))]
     pub workspace_id: String,
     /// Number of one command; without it, all of them
@@ -171,7 +171,7 @@ macro_rules! changing_requests {
             #[cfg_attr(feature = "clap", derive(clap::Args))]
             #[serde(deny_unknown_fields)]
             pub struct $name {
-                /// Id of the workspace, or an unambiguous beginning of it of at least 4 characters
+                /// Id of the workspace, at least its first 4 characters if no other begins so, or its name
                 #[cfg_attr(feature = "clap", arg(value_name = "WORKSPACE_ID"))]
                 pub workspace_id: String,
                 /// Makes a repetition harmless: a second request with the same UUID gets the outcome of the first

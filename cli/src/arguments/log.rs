@@ -120,7 +120,7 @@ pub(crate) struct LogExportArgs {
     /// End with the event of this number or at this time
     #[arg(long, value_name = "SEQ|TIME")]
     pub(crate) until: Option<LogPoint>,
-    /// Only events of this workspace or VM, also after it was deleted: its id or the first 4 or more characters of it
+    /// Only events of this workspace or VM, also after it was deleted: its id or the first 4 or more characters of it; or by the name that it has now
     #[arg(long, value_name = "ID")]
     pub(crate) workspace: Option<String>,
 }

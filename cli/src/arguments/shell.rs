@@ -133,7 +133,7 @@ pub(crate) struct ShellReadArgs {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ShellAttachArgs {
-    /// Id of the workspace, or an unambiguous beginning of it of at least 4 characters
+    /// Id of the workspace, at least its first 4 characters if no other begins so, or its name
     #[arg(value_name = "WORKSPACE_ID")]
     pub(crate) workspace_id: String,
     /// Id of the shell, or an unambiguous beginning of it of at least 4 characters; without it, a new one

@@ -1,10 +1,10 @@
 //! What VMs and workspaces have in common: how they are found, started, stopped and deleted, and what is told of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pyro_api::{ApiError, ErrorCode, LogPoint};
 use pyro_core::{
-    Command, DeleteReason, Event, ExecutionMode, Phase, RequestId, Seq, State, StopReason, Stopped,
+    Command, DeleteReason, Event, ExecutionMode, Phase, RequestId, Seq, State, StopReason, Stopped, Tags,
     Workspace, WorkspaceId, WorkspaceKind,
 };
 
@@ -15,13 +15,19 @@ use crate::engine::{Engine, Refusal};
 /// Shortest beginning of an id that stands for it.
 const PREFIX_LEN_MIN: usize = 4;
 
+/// How many an error names to somebody who meant one that does not exist.
+const NAMED_MAX: usize = 8;
+
 impl Session {
-    /// Returns the VM or workspace of an id or of an unambiguous beginning of one.
+    /// Returns the VM or workspace that is meant by an id, an unambiguous beginning of one, or a name.
     pub(super) fn find(&self, text: &str, kind: WorkspaceKind) -> Result<WorkspaceId, Failure> {
         match find_in(&self.context.engine.state(), text, kind)? {
             Some(id) => Ok(id),
             None if self.has_expired(text) => Err(expired(text).into()),
-            None => Err(ApiError::new(unknown(kind), format!("no {} {text} exists", noun(kind))).into()),
+            None => {
+                let error = ApiError::new(unknown(kind), format!("no {} {text} exists", noun(kind)));
+                Err(error.with_hint(existing(&self.context.engine.state(), kind)).into())
+            }
         }
     }
 
@@ -117,22 +123,62 @@ impl Session {
     }
 }
 
-/// Returns the one VM or workspace of a state whose id begins so; `None` when there is none.
+/// Returns the one VM or workspace of a state whose id begins so or that is called so; `None` when there is none.
+///
+/// A whole id is never taken for a name, so that nobody can hide a workspace behind another one's name.
 pub(super) fn find_in(
     state: &State,
     text: &str,
     kind: WorkspaceKind,
 ) -> Result<Option<WorkspaceId>, ApiError> {
-    let noun = noun(kind);
-    check_beginning(noun, text)?;
-    let same_kind = state.workspaces.iter().filter(|(_, workspace)| workspace.kind == kind);
-    let mut matching = same_kind.filter(|(id, _)| id.to_string().starts_with(text)).map(|(id, _)| *id);
-    match (matching.next(), matching.next()) {
-        (found, None) => Ok(found),
-        (_, Some(_)) => {
-            let message = format!("more than one {noun} id begins with {text}");
-            Err(ApiError::new(ErrorCode::AmbiguousId, message))
+    if let Ok(id) = text.parse::<WorkspaceId>() {
+        return Ok(state.workspace(id).filter(|workspace| workspace.kind == kind).map(|_| id));
+    }
+    check_reference(kind, text)?;
+    let same_kind =
+        state.workspaces.iter().filter(|(_, workspace)| workspace.kind == kind).map(|(id, _)| *id);
+    let begins = |id: &WorkspaceId| text.len() >= PREFIX_LEN_MIN && id.to_string().starts_with(text);
+    let mut found: BTreeSet<_> = same_kind.filter(begins).collect();
+    found.extend(called(state, text).filter(|_| kind == WorkspaceKind::Workspace));
+    if found.len() > 1 { Err(ambiguous(kind, text)) } else { Ok(found.pop_first()) }
+}
+
+/// Returns the workspace that has this name; `None` when there is none.
+pub(super) fn called(state: &State, name: &str) -> Option<WorkspaceId> {
+    let mut workspaces = state.workspaces.iter();
+    workspaces.find(|(_, workspace)| workspace.name.as_deref() == Some(name)).map(|(id, _)| *id)
+}
+
+pub(super) fn ambiguous(kind: WorkspaceKind, text: &str) -> ApiError {
+    ApiError::new(ErrorCode::AmbiguousId, format_args!("{text} means more than one {}", noun(kind)))
+        .with_hint("a whole id never does")
+}
+
+/// Refuses what can mean no VM or workspace: it is no beginning of an id, and no name where there are names.
+pub(super) fn check_reference(kind: WorkspaceKind, text: &str) -> Result<(), ApiError> {
+    match kind {
+        WorkspaceKind::Vm => check_beginning(noun(kind), text),
+        WorkspaceKind::Workspace if Tags::is_name(text) => Ok(()),
+        WorkspaceKind::Workspace => {
+            let message =
+                "a workspace is meant by its id, by the first 4 or more characters of it, or by its name";
+            Err(ApiError::new(ErrorCode::InvalidArgument, message))
         }
+    }
+}
+
+/// Says which ones there are.
+fn existing(state: &State, kind: WorkspaceKind) -> String {
+    let same_kind = state.workspaces.iter().filter(|(_, workspace)| workspace.kind == kind);
+    let mut known = same_kind.map(|(id, workspace)| match &workspace.name {
+        Some(name) => format!("{id} ({name})"),
+        None => id.to_string(),
+    });
+    let named = known.by_ref().take(NAMED_MAX).collect::<Vec<_>>().join(", ");
+    match known.count() {
+        0 if named.is_empty() => format!("there is no {} at all", noun(kind)),
+        0 => format!("existing: {named}"),
+        more => format!("existing: {named} and {more} more"),
     }
 }
 

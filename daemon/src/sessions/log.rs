@@ -1,17 +1,19 @@
 //! The `log_*` operations.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pyro_api::{
     ApiError, ErrorCode, EventActor, LogEnd, LogEvent, LogExplanation, LogHead, LogHeadRequest, LogPoint,
     LogRequest, LogShowRequest, Progress, ServerMessage,
 };
-use pyro_core::{Cause, Envelope, Seq, State, WorkspaceId};
+use pyro_core::{Cause, Envelope, Seq, State, WorkspaceId, WorkspaceKind};
 use pyro_store::{Hash, ReadError, Reader, Record, state_digest};
 use tokio::sync::mpsc;
 
-use super::life::check_beginning;
+use super::life::{ambiguous, called, check_beginning, check_reference};
 use super::{Failure, Session};
+use crate::engine::Engine;
 use crate::selection::Selection;
 use crate::{clock, describe, past};
 
@@ -35,7 +37,7 @@ impl Session {
         let reader = self.context.engine.reader().clone();
         let head = reader.head().seq;
         let workspace = match &request.workspace {
-            Some(beginning) => Some(workspace_of(&reader, beginning.clone()).await?),
+            Some(text) => Some(workspace_of(&self.context.engine, text.clone()).await?),
             None => None,
         };
         let selection = Arc::new(Selection::new(&request, workspace)?);
@@ -187,20 +189,24 @@ impl Backlog {
     }
 }
 
-/// Finds the one workspace or VM, deleted or not, whose id begins so.
-async fn workspace_of(reader: &Reader, beginning: String) -> Result<WorkspaceId, Failure> {
-    check_beginning("workspace", &beginning)?;
-    let (reader, text) = (reader.clone(), beginning.clone());
-    let found = read_log(move || reader.workspaces(&text)).await?;
+/// Finds the one workspace or VM whose id begins so, deleted or not, or the one that is called so now.
+async fn workspace_of(engine: &Engine, text: String) -> Result<WorkspaceId, Failure> {
+    check_reference(WorkspaceKind::Workspace, &text)?;
+    let mut found = BTreeSet::new();
+    if check_beginning("workspace", &text).is_ok() {
+        let (reader, beginning) = (engine.reader().clone(), text.clone());
+        found = read_log(move || reader.workspaces(&beginning)).await?;
+    }
+    // A whole id is never taken for a name.
+    if text.parse::<WorkspaceId>().is_err() {
+        found.extend(called(&engine.state(), &text));
+    }
     let mut found = found.into_iter();
     match (found.next(), found.next()) {
         (Some(workspace), None) => Ok(workspace),
-        (Some(_), Some(_)) => {
-            let message = format_args!("more than one workspace id begins with {beginning}");
-            Err(ApiError::new(ErrorCode::AmbiguousId, message).into())
-        }
+        (Some(_), Some(_)) => Err(ambiguous(WorkspaceKind::Workspace, &text).into()),
         (None, _) => {
-            let message = format_args!("the log has no event of a workspace {beginning}");
+            let message = format_args!("the log has no event of a workspace {text}");
             Err(ApiError::new(ErrorCode::UnknownWorkspace, message).into())
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pyro_api::{ApiError, ErrorCode, LogPoint};
 use pyro_core::{Envelope, Event, RequestId, Seq, Workspace, WorkspaceId, WorkspaceKind};
 
-use super::life::{check_beginning, gone, noun};
+use super::life::{check_reference, gone};
 use super::run::reused;
 use super::{Failure, Session};
 use crate::engine::Outcome;
@@ -37,8 +37,8 @@ impl Session {
         Ok(known.map_err(|error| ApiError::new(ErrorCode::LogCorrupt, error))?)
     }
 
-    /// Returns the VM or workspace of an id or of a beginning of one. A request that is known finds the one that it was
-    /// about, also when that is deleted.
+    /// Returns the VM or workspace that is meant by an id, a beginning of one, or a name. A request that is known finds the
+    /// one that it was about, also when that is deleted.
     pub(super) fn find_for(
         &self,
         text: &str,
@@ -49,9 +49,20 @@ impl Session {
         if known.is_empty() {
             return self.find(text, kind);
         }
-        check_beginning(noun(kind), text)?;
+        check_reference(kind, text)?;
         let about = known.iter().find_map(|envelope| envelope.event.workspace());
-        about.filter(|id| id.to_string().starts_with(text)).ok_or_else(|| reused().into())
+        let is_meant = |id: &WorkspaceId| id.to_string().starts_with(text) || self.was_called(*id, text);
+        about.filter(is_meant).ok_or_else(|| reused().into())
+    }
+
+    /// Tells whether a workspace has had this name.
+    fn was_called(&self, workspace: WorkspaceId, name: &str) -> bool {
+        let reader = self.context.engine.reader();
+        tokio::task::block_in_place(|| {
+            reader.read_workspace(workspace, Seq(1)).flatten().any(|envelope| {
+                matches!(&envelope.event, Event::WorkspaceLabeled(event) if event.name.as_deref() == Some(name))
+            })
+        })
     }
 
     /// Returns a VM or workspace as it was at a moment.
