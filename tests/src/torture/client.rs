@@ -14,8 +14,9 @@ use super::history::{Answer, Change, History, Operation};
 use super::payload::{Payload, Received};
 use crate::Pyro;
 
-/// Most calls for one request: a client is told something before, or nobody ever will be.
-const CALLS_MAX: u32 = 12;
+/// Most calls until a request is answered. Daemons that are killed soon after their start leave many calls without an answer,
+/// each after several daemons; what is stuck finds its end here.
+const CALLS_MAX: u32 = 200;
 /// Workspaces that there are at least, and at most; some of those that are created come on top, unseen.
 const WORKSPACES_MIN: usize = 3;
 const WORKSPACES_MAX: usize = 6;
@@ -124,6 +125,7 @@ impl<'a> Client<'a> {
     ) -> Option<Value> {
         let request = self.request_id();
         let arguments = [arguments, &["--request-id", &request], command].concat();
+        let mut answers = Vec::new();
         for attempt in 1..=CALLS_MAX {
             let dies = self.mortal && attempt <= 2 && self.chance.one_in(6);
             let fate =
@@ -143,11 +145,11 @@ impl<'a> Client<'a> {
             }
             match answer {
                 Answer::Done(value) if !again => return Some(value),
-                Answer::Done(_) | Answer::Failed(_) | Answer::Cut if again => {}
+                answer if again => answers.push(answer),
                 Answer::Done(_) | Answer::Failed(_) | Answer::Cut => return None,
             }
         }
-        self.world.history.violation("no answer", format!("{CALLS_MAX} calls of {arguments:?}"));
+        self.world.history.violation("no answer", format!("{arguments:?} {answers:?}"));
         None
     }
 
