@@ -13,6 +13,7 @@ use std::sync::{PoisonError, RwLock};
 
 use pyro_core::{RequestId, Seq, WorkspaceId};
 
+use crate::chunk::Chunk;
 use crate::disk::LogDir;
 use crate::files;
 use crate::frame::array;
@@ -25,7 +26,7 @@ const CLEAN: &[u8] = b"clean\n";
 /// Identifies the time since the host started: data that was not synced is lost when this changes.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const FORMAT_KEY: &[u8] = b"format";
 const WATERMARK_KEY: &[u8] = b"watermark";
 const BEGINNING_KEY: &[u8] = b"beginning";
@@ -35,6 +36,9 @@ const CACHE_LEN: u64 = 32 << 20;
 
 /// How many checkpoints are kept: the newest, and one for the case that it is damaged.
 const CHECKPOINTS_KEPT: usize = 2;
+
+/// Lower bound of the first chunk of request ids.
+const LOWEST_ID: &[u8] = &[0; 16];
 
 /// Records per block: the index knows positions of blocks and which blocks a workspace has events in.
 pub(crate) const BLOCK_LEN: u64 = 256;
@@ -215,7 +219,10 @@ impl Index {
 
     /// Returns the first record of the first batch with this request id.
     pub(crate) fn request(&self, request: RequestId) -> Result<Option<Seq>, IndexError> {
-        self.with(|trees| Ok(trees.requests.get(request.as_bytes())?.map(|value| seq_of(&value))))
+        self.with(|trees| {
+            let chunk = trees.chunk_of(request)?;
+            Ok(chunk.and_then(|(_, chunk)| Chunk::find(&chunk, request)))
+        })
     }
 
     /// Adds the records up to `watermark`.
@@ -234,14 +241,7 @@ impl Index {
                 batch.insert(key, &(known | bits).to_be_bytes());
             }
             trees.workspaces.apply_batch(batch)?;
-            let beginning = trees.beginning()?;
-            for (request, seq) in &additions.requests {
-                // The first batch counts; a request id that comes again keeps its first place, unless that was compacted.
-                let known = trees.requests.get(request.as_bytes())?;
-                if known.is_none_or(|known| seq_of(&known) < beginning) {
-                    trees.requests.insert(request.as_bytes(), &key_of(*seq))?;
-                }
-            }
+            trees.add_requests(&additions.requests)?;
             // After all else: sled keeps a prefix of what was written, so what the watermark covers is there.
             let value = [watermark.seq.0.to_be_bytes().as_slice(), &watermark.hash].concat();
             trees.meta.insert(WATERMARK_KEY, value).map(drop)
@@ -266,8 +266,13 @@ impl Index {
             }
             for entry in &trees.requests {
                 let (key, value) = entry?;
-                if seq_of(&value) < first {
-                    trees.requests.remove(key)?;
+                let mut chunk = Chunk::decode(&value);
+                if chunk.begin_at(first) {
+                    if chunk.is_empty() {
+                        trees.requests.remove(key)?;
+                    } else {
+                        trees.requests.insert(key, chunk.encode())?;
+                    }
                 }
             }
             trees.meta.insert(BEGINNING_KEY, &key_of(first)).map(drop)
@@ -351,6 +356,39 @@ impl Trees {
         Ok(trees)
     }
 
+    /// Returns the chunk in whose range a request id is, with the lower bound of the range; `None` when there is none yet.
+    fn chunk_of(&self, request: RequestId) -> Result<Option<(sled::IVec, sled::IVec)>, sled::Error> {
+        self.requests.range(..=request.as_bytes().as_slice()).next_back().transpose()
+    }
+
+    /// Adds requests, of which the first place counts, also of one that is there already.
+    fn add_requests(&self, requests: &[(RequestId, Seq)]) -> Result<(), sled::Error> {
+        let beginning = self.beginning()?;
+        let mut requests = requests.to_vec();
+        requests.sort_by_key(|(request, _)| *request);
+        requests.dedup_by_key(|(request, _)| *request);
+        let mut batch = sled::Batch::default();
+        let mut rest = &requests[..];
+        while let Some((first, _)) = rest.first() {
+            let (bound, chunk) = match self.chunk_of(*first)? {
+                Some((bound, chunk)) => (bound, Chunk::decode(&chunk)),
+                None => (LOWEST_ID.into(), Chunk::default()),
+            };
+            let next = self.requests.get_gt(&bound)?.map(|(next, _)| next);
+            let belongs = |(request, _): &(RequestId, Seq)| {
+                next.as_ref().is_none_or(|next| request.as_bytes().as_slice() < next.as_ref())
+            };
+            let (added, others) = rest.split_at(rest.partition_point(belongs));
+            let (chunk, pieces) = chunk.add(added, beginning);
+            batch.insert(bound, chunk.encode());
+            for (bound, chunk) in pieces {
+                batch.insert(bound.as_bytes(), chunk.encode());
+            }
+            rest = others;
+        }
+        self.requests.apply_batch(batch)
+    }
+
     /// Returns the record before which all are forgotten.
     fn beginning(&self) -> Result<Seq, sled::Error> {
         Ok(self.meta.get(BEGINNING_KEY)?.map_or(Seq::ZERO.next(), |value| seq_of(&value)))
@@ -431,4 +469,54 @@ fn bits_of(bytes: &[u8]) -> u64 {
 
 fn workspace_key(workspace: WorkspaceId, block: Seq) -> Vec<u8> {
     [workspace.as_bytes().as_slice(), &key_of(block)].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(dir: &Path) -> (Index, bool) {
+        Index::open(dir, |seq| Some([u8::try_from(seq.0).unwrap(); 32])).unwrap()
+    }
+
+    /// Catches an index of an older program that is read as if it were one of today's.
+    #[test]
+    fn an_index_of_another_format_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = RequestId::from_bytes([7; 16]);
+        let (index, _) = open(dir.path());
+        let additions = Additions { requests: vec![(id, Seq(1))], ..Additions::default() };
+        index.add(&additions, Head::new(Seq(1), [1; 32])).unwrap();
+        index.close();
+        let (index, is_new) = open(dir.path());
+        assert_eq!((index.request(id).unwrap(), is_new), (Some(Seq(1)), false));
+        index.with(|trees| trees.meta.insert(FORMAT_KEY, &1_u32.to_be_bytes())).unwrap();
+        index.close();
+        let (index, is_new) = open(dir.path());
+        assert_eq!((index.request(id).unwrap(), is_new), (None, true));
+    }
+
+    /// Catches a chunk that is found for ids outside of its range, in whatever order and steps they come.
+    #[test]
+    fn requests_are_found_in_any_order_of_their_ids() {
+        let dir = tempfile::tempdir().unwrap();
+        let (index, _) = open(dir.path());
+        let ids = (1..=1_000_u64).map(|n| {
+            let spread = u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+            (RequestId::from_bytes(spread.to_be_bytes()), Seq(n))
+        });
+        let ids = ids.collect::<Vec<_>>();
+        for step in ids.chunks(90) {
+            let requests = step.iter().rev().chain(&ids[..5]).copied().collect();
+            let additions = Additions { requests, ..Additions::default() };
+            index.add(&additions, Head::new(Seq(1), [1; 32])).unwrap();
+        }
+        for (id, seq) in &ids {
+            assert_eq!(index.request(*id).unwrap(), Some(*seq));
+        }
+        assert_eq!(index.request(RequestId::from_bytes([0; 16])).unwrap(), None);
+        index.begin_at(Seq(500)).unwrap();
+        assert_eq!(index.request(ids[498].0).unwrap(), None);
+        assert_eq!(index.request(ids[499].0).unwrap(), Some(Seq(500)));
+    }
 }

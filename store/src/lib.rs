@@ -13,6 +13,7 @@ mod anchor;
 mod base;
 mod beginning;
 mod checkpoint;
+mod chunk;
 mod codec;
 mod compaction;
 mod corruption;
