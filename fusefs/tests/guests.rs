@@ -13,7 +13,7 @@ use pyro_core::WorkspaceId;
 use pyro_fusefs::{Answering, FileError, Files, LiveFile};
 use pyro_protocol::{FileAnswer, FileCall};
 use pyro_runtime::guest::{FilesError, Guest, GuestFiles, Transport};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process};
 use tokio::runtime::Runtime;
 
 /// Names the guest agent.
@@ -77,7 +77,13 @@ impl Guests {
 
     pub(crate) fn signal(&self, id: WorkspaceId, signal: Signal) {
         let running = self.running.lock().unwrap();
-        kill_process(Pid::from_child(&running[&id].agent), signal).unwrap();
+        let agent = Pid::from_child(&running[&id].agent);
+        kill_process(agent, signal).unwrap();
+        if signal == Signal::STOP {
+            // It may go on for a moment on another processor.
+            let stopped = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+            rustix::process::waitid(WaitId::Pid(agent), stopped).unwrap();
+        }
     }
 
     /// Ends all of them, also when something still holds this.

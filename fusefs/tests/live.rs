@@ -65,6 +65,32 @@ fn both_sides_have_the_same_files() {
     });
 }
 
+/// > What the guest changes shows within a second, and in a file that is opened after it at once.
+#[test]
+fn changes_of_the_guest_show() {
+    live(|_, _, files, inside| {
+        let path = files.join("f");
+        fs::write(&path, "one").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one");
+        fs::write(inside.join("f"), "three").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "three");
+        let mut open = File::open(&path).unwrap();
+        fs::write(inside.join("f"), "fourth").unwrap();
+        let mut text = String::new();
+        open.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "fourth");
+        // Without an end when it never shows.
+        fs::remove_file(inside.join("f")).unwrap();
+        while path.exists() {
+            std::thread::yield_now();
+        }
+        fs::create_dir(inside.join("d")).unwrap();
+        while fs::metadata(files.join("d")).is_err() {
+            std::thread::yield_now();
+        }
+    });
+}
+
 /// > An open file stays the same file, whatever becomes of its name.
 #[test]
 fn an_open_file_outlives_its_name() {
@@ -92,10 +118,21 @@ fn an_open_file_outlives_its_name() {
     });
 }
 
-/// Catches attributes that do not arrive, and a length that a reader does not see.
+/// > Names, modes, times, links and errors are those of the guest's file system; devices cannot be made, and there are no
+/// > extended attributes.
 #[test]
 fn attributes_are_changed() {
     live(|_, _, files, inside| {
+        let device = rustix::fs::mknodat(
+            CWD,
+            files.join("c"),
+            rustix::fs::FileType::CharacterDevice,
+            Mode::from_raw_mode(0o600),
+            rustix::fs::makedev(1, 3),
+        );
+        assert_eq!(device, Err(Errno::PERM));
+        let attribute = rustix::fs::setxattr(files, "user.x", b"y", rustix::fs::XattrFlags::empty());
+        assert_eq!(attribute, Err(Errno::OPNOTSUPP));
         let path = files.join("f");
         fs::write(&path, "0123456789").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o4751)).unwrap();

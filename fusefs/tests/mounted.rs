@@ -17,6 +17,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::guests::Guests;
 use crate::tree::{Look as _, Mounted, obstacle, walk, with_mount};
 use crate::world::{SIZE, World};
 
@@ -363,7 +364,7 @@ fn writers_are_on_record() {
     });
 }
 
-/// > Nothing else can be changed: to create, rename, remove, truncate or chmod fails with `EPERM`.
+/// > Outside of `files` nothing else can be changed: to create, rename, remove, truncate or chmod fails with `EPERM`.
 #[test]
 fn nothing_else_can_be_changed() {
     if !rustix::process::geteuid().is_root() {
@@ -414,7 +415,8 @@ fn the_mount_table_says_what_it_is() {
     });
 }
 
-/// > Only the user whose daemon it is can enter it, unless it was mounted for others as well; those can read and not write.
+/// > Only the user whose daemon it is can enter it, unless it was mounted for others as well; those can read and not write, but in
+/// > `files` they can do what its modes allow.
 #[test]
 fn others_stay_outside() {
     if !rustix::process::geteuid().is_root() {
@@ -439,6 +441,15 @@ fn others_stay_outside() {
         let enters = visibility == Visibility::Everybody;
         assert_eq!(nobody("cat $0/state"), enters);
         assert!(!nobody("echo exec x > $0/ctl"));
+        if Guests::obstacle().is_none() {
+            let inside = world.start_agent(id);
+            for (name, mode) in [("shared", 0o666), ("own", 0o600)] {
+                fs::write(inside.join(name), "").unwrap();
+                fs::set_permissions(inside.join(name), fs::Permissions::from_mode(mode)).unwrap();
+            }
+            assert_eq!(nobody("echo x > $0/files/shared"), enters);
+            assert!(!nobody("echo x > $0/files/own") && !nobody("echo x > $0/files/new"));
+        }
         assert_eq!(world.state().workspace(id).unwrap().exec_count, 0);
     }
 }

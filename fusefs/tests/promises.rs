@@ -166,7 +166,7 @@ fn names_do_no_harm() {
 /// > `events.follow`, `logs/<n>/stdout.follow`, `logs/<n>/stderr.follow` and `shells/<id>/follow` can be opened, but no
 /// > directory lists them.
 ///
-/// > A walk through all directories that reads every listed file comes to its end, whatever runs meanwhile.
+/// > A walk through all directories that reads every listed regular file comes to its end, whatever runs meanwhile, if what guests keep in `files` has one.
 #[test]
 fn a_walk_ends() {
     both(|world, tree| {

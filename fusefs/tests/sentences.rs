@@ -2,8 +2,12 @@
 
 const PAGE: &str = include_str!("../../docs/semantics.md");
 
-const TESTS: [&str; 3] =
-    [include_str!("promises.rs"), include_str!("mounted.rs"), include_str!("reference.rs")];
+const TESTS: [&str; 4] = [
+    include_str!("promises.rs"),
+    include_str!("mounted.rs"),
+    include_str!("reference.rs"),
+    include_str!("live.rs"),
+];
 
 fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
