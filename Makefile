@@ -47,8 +47,12 @@ demo: environment ## run a command in a real guest
 writer: bootstrap
 	$(STATIC) cargo build --locked --profile agent --target $(HOST) -p pyro-store --example powercut-writer
 
+.PHONY: suites
+suites: bootstrap
+	@scripts/suites
+
 .PHONY: test
-test: environment writer ## run all tests, some of them in a real guest
+test: environment writer suites ## run all tests, some of them in a real guest
 	@PYRO_HOME=$(TARGET)/demo $(PYRO) daemon stop >/dev/null
 	cargo $(NEXTEST) --locked --workspace
 	cargo test --locked --workspace --doc --quiet

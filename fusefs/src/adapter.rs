@@ -45,6 +45,9 @@ const FIXED: Errno = Errno::EPERM;
 /// What `poll` tells of a file that can be read at once.
 const READABLE: PollEvents = PollEvents::POLLIN.union(PollEvents::POLLRDNORM);
 
+/// What `poll` tells of a file that never waits, as of any regular file.
+const ALWAYS: PollEvents = READABLE.union(PollEvents::POLLOUT).union(PollEvents::POLLWRNORM);
+
 /// The nodes of the tree, by the numbers that the kernel has for them.
 pub(crate) type SharedNodes = Arc<Mutex<Nodes>>;
 
@@ -500,20 +503,23 @@ impl Filesystem for Adapter {
     fn poll(
         &self,
         _: &Request,
-        _: INodeNo,
+        ino: INodeNo,
         handle: FileHandle,
         notifier: PollNotifier,
         _: PollEvents,
         flags: PollFlags,
         reply: ReplyPoll,
     ) {
+        if self.at(ino).is_some() {
+            return reply.poll(ALWAYS);
+        }
         let number = handle.0;
         let handle = or_reply!(self.handle(handle), reply);
         let Handle::File { node, content, position, .. } = &*handle else {
             return reply.error(Errno::EISDIR);
         };
         if !node.follows() {
-            return reply.poll(READABLE | PollEvents::POLLOUT | PollEvents::POLLWRNORM);
+            return reply.poll(ALWAYS);
         }
         let notify = move || {
             if let Err(error) = notifier.notify() {

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use pyro_core::WorkspaceId;
 use pyro_fusefs::Visibility;
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{AtFlags, CWD, Mode, RenameFlags};
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -48,6 +49,10 @@ fn both_sides_have_the_same_files() {
         fs::create_dir_all(files.join("a/b")).unwrap();
         fs::write(files.join("a/b/ours"), vec![7; 3_000_000]).unwrap();
         assert_eq!(fs::read(inside.join("a/b/ours")).unwrap(), vec![7; 3_000_000]);
+        let open = File::open(files.join("a/b/ours")).unwrap();
+        let mut polled = [PollFd::new(&open, PollFlags::IN)];
+        assert_eq!(rustix::event::poll(&mut polled, None), Ok(1));
+        assert_eq!(polled[0].revents(), PollFlags::IN, "a pager takes an error for the end");
         symlink("../theirs", files.join("a/link")).unwrap();
         assert_eq!(fs::read_to_string(files.join("a/link")).unwrap(), "from inside");
         fs::hard_link(files.join("theirs"), files.join("other")).unwrap();

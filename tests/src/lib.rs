@@ -4,8 +4,10 @@
 //! [`fuzzing`] calls the crates themselves.
 
 pub mod fuzzing;
+mod mount_point;
 pub mod powercut;
 mod pyro;
 pub mod torture;
 
-pub use pyro::{Output, Pyro, QEMU, SANDBOX, dist, environments, finish, signal};
+pub use mount_point::MountPoint;
+pub use pyro::{Output, Pyro, QEMU, SANDBOX, dist, environments, finish, signal, tools};

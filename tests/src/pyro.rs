@@ -37,6 +37,12 @@ pub fn environments() -> PathBuf {
         .map_or_else(|| repository().join("target/environments"), PathBuf::from)
 }
 
+/// Returns the directory in which `make` installs the programs of others that tests run.
+#[must_use]
+pub fn tools() -> PathBuf {
+    std::env::var_os("PYRO_TOOLS").map_or_else(|| repository().join("target/tools"), PathBuf::from)
+}
+
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in a folder of the repository")
 }

@@ -1,5 +1,6 @@
 //! All end-to-end tests and checks; one binary, so that it is linked once.
 
+mod conformance;
 mod crash;
 mod daemon;
 mod fuzz;
@@ -17,6 +18,7 @@ mod seat;
 mod shell;
 mod sync;
 mod tidy;
+mod tools;
 mod torture;
 mod vm;
 mod workspace;

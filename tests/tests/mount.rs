@@ -5,48 +5,23 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use pyro_tests::{Pyro, SANDBOX, finish, signal};
+use pyro_tests::{MountPoint, Pyro, SANDBOX, finish, signal};
 use rustix::process::Signal;
-use tempfile::TempDir;
 
-/// A directory to mount at. Dropping it takes away what a daemon that was killed left there, so it is made before its daemon
-/// and dropped after it.
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Option<Self> {
-        if let Err(error) = File::options().read(true).write(true).open("/dev/fuse") {
-            eprintln!("skipped: /dev/fuse: {error}");
-            return None;
-        }
-        Some(Self(tempfile::Builder::new().prefix("pyro-mount").tempdir().unwrap()))
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("mnt")
-    }
-
-    fn text(&self) -> String {
-        self.path().display().to_string()
-    }
+/// Returns a place to mount at; `None` where nobody can mount.
+fn place() -> Option<MountPoint> {
+    MountPoint::new().inspect_err(|error| eprintln!("skipped: /dev/fuse: {error}")).ok()
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        // Nothing is mounted there in most cases.
-        let _nothing = Command::new("umount").arg("-l").arg(self.path()).stderr(Stdio::null()).status();
-    }
-}
-
-fn mounts_of(place: &Place) -> usize {
+fn mounts_of(place: &MountPoint) -> usize {
     let table = fs::read_to_string("/proc/self/mounts").unwrap();
     table.lines().filter(|line| line.split(' ').nth(1) == Some(&place.text())).count()
 }
 
-fn sandbox(place: &Place) -> (Pyro, String) {
+fn sandbox(place: &MountPoint) -> (Pyro, String) {
     let pyro = Pyro::new().config(SANDBOX);
     let id = pyro.create(&["--allow-host-compat", "--name", "web"]);
     assert_eq!(pyro.run(&["mount", &place.text()]).out(), format!("Mounted: {}\n", place.text()));
@@ -89,7 +64,7 @@ fn session(page: &str) -> Vec<(String, String)> {
 /// Catches a documentation that tells what is not so.
 #[test]
 fn the_session_of_the_documentation() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = place() else { return };
     let (pyro, id) = sandbox(&place);
     let open = ["workspace", "shell", "open", &id, "--cols", "80", "--rows", "24"];
     assert_eq!(pyro.run(&open).code, Some(0));
@@ -103,7 +78,7 @@ fn the_session_of_the_documentation() {
 /// Catches readers that hang on a daemon that is gone, a mount that stays dead, and bytes that differ by the way they are read.
 #[test]
 fn a_daemon_that_is_killed_takes_no_reader_with_it() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = place() else { return };
     let (pyro, id) = sandbox(&place);
     let logs = place.path().join(&id).join("logs");
     let script =
@@ -136,7 +111,7 @@ fn a_daemon_that_is_killed_takes_no_reader_with_it() {
 /// Catches a mount that is forgotten, or comes back although it was taken away.
 #[test]
 fn mounts_are_there_until_they_are_taken_away() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = place() else { return };
     let pyro = Pyro::new().config("mount = true\n").variable("PYRO_MOUNT", &place.text());
     // The configuration mounts, at the start and again after each one.
     let readme = place.path().join("README");
@@ -146,7 +121,7 @@ fn mounts_are_there_until_they_are_taken_away() {
         assert_eq!(pyro.run(&["daemon", "stop"]).code, Some(0));
         assert!(!readme.exists() && mounts_of(&place) == 0, "nothing is left behind");
     }
-    let second = Place::new().unwrap();
+    let second = MountPoint::new().unwrap();
     assert_eq!(pyro.run(&["mount", &second.text()]).code, Some(0));
     assert_eq!(pyro.run(&["mount", &second.text()]).code, Some(0), "it is there already");
     restart(&pyro);
@@ -171,7 +146,7 @@ fn mounts_are_there_until_they_are_taken_away() {
 /// Catches an auditor's look that starts a guest, or never ends because of one that runs.
 #[test]
 fn an_auditor_comes_to_the_end_and_changes_nothing() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = place() else { return };
     let (pyro, id) = sandbox(&place);
     fs::write(place.path().join(&id).join("ctl"), "exec timeout=60 sleep 60").unwrap();
     let mut stopped = String::new();
@@ -191,7 +166,7 @@ fn an_auditor_comes_to_the_end_and_changes_nothing() {
 /// Catches a write to a shell's input that its guest never gets.
 #[test]
 fn what_is_written_reaches_the_shell() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = place() else { return };
     let (pyro, id) = sandbox(&place);
     let shell = pyro.run(&["workspace", "shell", "open", &id, "--id-only"]).out().trim().to_owned();
     let place = place.path().join(&id).join("shells").join(&shell);

@@ -24,6 +24,12 @@ pub(crate) struct Seat {
 impl Seat {
     #[track_caller]
     pub(crate) fn take(pyro: &Pyro, cols: u16, rows: u16, arguments: &[&str]) -> Self {
+        Self::at(cols, rows, &pyro.command(arguments))
+    }
+
+    /// Runs any program at a terminal.
+    #[track_caller]
+    pub(crate) fn at(cols: u16, rows: u16, program: &Command) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).expect("there are terminals");
         grantpt(&master).expect("it is ours");
@@ -31,10 +37,9 @@ impl Seat {
         let terminal = ioctl_tiocgptpeer(&master, flags).expect("it is ours");
         let master = File::from(master);
         resize(&master, cols, rows);
-        let pyro = pyro.command(arguments);
         let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(pyro.get_program()).args(pyro.get_args());
-        command.envs(pyro.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.arg("--ctty").arg(program.get_program()).args(program.get_args());
+        command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let end = || Stdio::from(terminal.try_clone().expect("it can be shared"));
         let child = command.stdin(end()).stdout(end()).stderr(end()).spawn();
         Self { master, child: child.expect("setsid is part of the system"), shown: Vec::new() }
