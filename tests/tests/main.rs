@@ -21,4 +21,5 @@ mod tidy;
 mod tools;
 mod torture;
 mod vm;
+mod watchers;
 mod workspace;
