@@ -25,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) disk_mib: DiskMib,
     pub(crate) retention: RetentionConfig,
     pub(crate) mount: MountChoice,
+    /// Whether recordings in the mount have what was typed.
+    pub(crate) cast_input: bool,
 }
 
 /// Which backend runs guests.

@@ -94,6 +94,7 @@ pub(crate) async fn make(context: &Arc<Context>, wanted: &Mounted) -> Result<(),
     let host = MountHost::new(Arc::clone(context), tokio::runtime::Handle::current());
     let (engine, outputs) = (&context.engine, context.outputs.clone());
     let view = View::new((*engine.state()).clone(), engine.reader().clone(), outputs, Arc::new(host));
+    let view = view.casting_input(context.config.cast_input);
     let visibility = if wanted.allow_other { Visibility::Everybody } else { Visibility::Owner };
     let path = PathBuf::from(&wanted.path);
     let made = tokio::task::spawn_blocking(move || Mount::new(&path, visibility, view));

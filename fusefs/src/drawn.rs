@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pyro_core::{ShellId, TerminalSize, Timestamp, WorkspaceId};
 use pyro_store::outputs::{OutputReader, Outputs, StreamId};
 
-use crate::cast::Cast;
+use crate::cast::{Cast, Typed};
 use crate::screen::{Emulator, Style};
 use crate::view::ViewError;
 
@@ -30,8 +30,8 @@ pub(crate) struct Made {
 /// A recording, and what it was made of.
 #[derive(Debug)]
 struct Recorded {
-    len: u64,
-    sizes: usize,
+    /// Bytes of output, sizes of the terminal, and events of what was typed.
+    made_of: (u64, usize, usize),
     cast: Arc<Cast>,
 }
 
@@ -66,15 +66,15 @@ impl Drawn {
     }
 
     /// Returns the recording.
-    pub(crate) fn cast(&self, outputs: &Outputs) -> Result<Arc<Cast>, ViewError> {
+    pub(crate) fn cast(&self, outputs: &Outputs, typed: Typed) -> Result<Arc<Cast>, ViewError> {
         let (output, len) = self.output(outputs)?;
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let sizes = self.sizes.len();
-        if let Some(known) = made.cast.as_ref().filter(|known| (known.len, known.sizes) == (len, sizes)) {
+        let made_of = (len, self.sizes.len(), typed.events.len());
+        if let Some(known) = made.cast.as_ref().filter(|known| known.made_of == made_of) {
             return Ok(Arc::clone(&known.cast));
         }
-        let cast = Arc::new(Cast::new(output, len, &self.sizes)?);
-        made.cast = Some(Recorded { len, sizes, cast: Arc::clone(&cast) });
+        let cast = Arc::new(Cast::new(output, len, &self.sizes, typed)?);
+        made.cast = Some(Recorded { made_of, cast: Arc::clone(&cast) });
         Ok(cast)
     }
 }

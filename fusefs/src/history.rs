@@ -1,10 +1,12 @@
-//! What a workspace's events say of the past, beyond the state: its commands that have ended, and the sizes that its
-//! terminals had.
+//! What a workspace's events say of the past, beyond the state: its commands that have ended, the sizes that its terminals had,
+//! and when something was typed into them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyro_core::{Envelope, Event, ExecNumber, ExecutionMode, ExitStatus, ShellId, TerminalSize, Timestamp};
+use pyro_core::{
+    Envelope, Event, ExecNumber, ExecutionMode, ExitStatus, Seq, ShellId, TerminalSize, Timestamp,
+};
 
 /// A command of a workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +83,7 @@ pub(crate) struct History {
     pub(crate) ended: Arc<Ended>,
     execs: BTreeMap<ExecNumber, Arc<ExecRecord>>,
     sizes: BTreeMap<ShellId, Vec<(Timestamp, TerminalSize)>>,
+    typed: BTreeMap<ShellId, Vec<(Timestamp, Seq)>>,
     mode: ExecutionMode,
 }
 
@@ -91,6 +94,7 @@ impl Default for History {
             ended: Arc::default(),
             execs: BTreeMap::new(),
             sizes: BTreeMap::new(),
+            typed: BTreeMap::new(),
             mode: ExecutionMode::Pending,
         }
     }
@@ -105,6 +109,11 @@ impl History {
     /// Returns the sizes that a shell's terminal had, the first of which it began with.
     pub(crate) fn sizes(&self, shell: ShellId) -> &[(Timestamp, TerminalSize)] {
         self.sizes.get(&shell).map_or(&[], Vec::as_slice)
+    }
+
+    /// Returns the events that say what was typed into a shell.
+    pub(crate) fn typed(&self, shell: ShellId) -> &[(Timestamp, Seq)] {
+        self.typed.get(&shell).map_or(&[], Vec::as_slice)
     }
 
     /// Takes note of the next event of the workspace.
@@ -137,10 +146,18 @@ impl History {
             Event::ShellResized(event) => {
                 self.sizes.entry(event.shell).or_default().push((envelope.at, event.size));
             }
-            Event::ShellFailed(event) => drop(self.sizes.remove(&event.shell)),
-            Event::ShellClosed(event) => drop(self.sizes.remove(&event.shell)),
+            Event::ShellInput(event) => {
+                self.typed.entry(event.shell).or_default().push((envelope.at, envelope.seq));
+            }
+            Event::ShellFailed(event) => self.forget(event.shell),
+            Event::ShellClosed(event) => self.forget(event.shell),
             _ => {}
         }
+    }
+
+    fn forget(&mut self, shell: ShellId) {
+        self.sizes.remove(&shell);
+        self.typed.remove(&shell);
     }
 
     fn end(&mut self, number: ExecNumber, at: Timestamp, outcome: Outcome) {

@@ -13,6 +13,7 @@ use pyro_store::outputs::{OutputError, Outputs, Stream, StreamId};
 use pyro_store::{ReadError, Reader};
 
 use crate::attributes::{Attributes, Kind};
+use crate::cast::Typed;
 use crate::content::{Content, EventLines, Held, LogLines, StreamFile};
 use crate::drawn::{Drawn, Made};
 use crate::history::History;
@@ -91,6 +92,8 @@ pub struct View {
     known: Mutex<Known>,
     events: Arc<EventLines>,
     refusals: Mutex<HashMap<WorkspaceId, String>>,
+    /// Whether recordings have what was typed.
+    casts_input: bool,
 }
 
 /// What the log says, up to one event.
@@ -200,7 +203,21 @@ impl View {
         let last = reader.read(state.seq).next().and_then(Result::ok);
         let at = last.map_or_else(Timestamp::default, |envelope| envelope.at);
         let known = Known { state, at, pasts: HashMap::new(), changes: Vec::new() };
-        Self { reader, outputs, host, known: Mutex::new(known), events, refusals: Mutex::default() }
+        Self {
+            reader,
+            outputs,
+            host,
+            known: Mutex::new(known),
+            events,
+            refusals: Mutex::default(),
+            casts_input: false,
+        }
+    }
+
+    /// Has the recordings of shells show what was typed, passwords included, or not.
+    #[must_use]
+    pub fn casting_input(self, casts_input: bool) -> Self {
+        Self { casts_input, ..self }
     }
 
     pub(crate) fn host(&self) -> &Arc<dyn Host> {
@@ -398,8 +415,10 @@ impl View {
             Node::InShell(id, shell, file) => match file {
                 ShellFile::Cast => {
                     let drawn = known.drawn(*id, *shell)?;
+                    let typed = if self.casts_input { known.past(*id)?.history.typed(*shell) } else { &[] };
+                    let typed = Typed { reader: self.reader.clone(), events: typed.to_vec() };
                     drop(known);
-                    return Ok(Content(Held::Cast(drawn.cast(&self.outputs)?)));
+                    return Ok(Content(Held::Cast(drawn.cast(&self.outputs, typed)?)));
                 }
                 ShellFile::Screen | ShellFile::ScreenAnsi => {
                     let style = if *file == ShellFile::Screen { Style::Plain } else { Style::Ansi };

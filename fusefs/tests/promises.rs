@@ -462,7 +462,8 @@ fn screens_are_drawn() {
     });
 }
 
-/// > `cast` is an asciicast of version 2 with what was printed, when, and the changes of the size, but not what was typed.
+/// > `cast` is an asciicast of version 2 with what was printed, when, and the changes of the size, and what was typed only where
+/// > `cast_input` in `config.toml` wants it.
 #[test]
 fn casts_are_recordings() {
     both(|world, tree| {
@@ -494,6 +495,11 @@ fn casts_are_recordings() {
         assert_eq!(whole, [("o", "a日"), ("o", "b\r\n\u{fffd}"), ("r", "90x30"), ("o", "c")]);
         assert!(told.is_sorted_by(|one, next| one.0 <= next.0) && told[0].0 >= 1.0, "{told:?}");
         assert!(!cast.contains("secret"));
+        let cast = world.view().casting_input(true);
+        let cast = cast.text(&shell(id, at, "cast"));
+        let typed = cast.lines().find(|line| line.contains("\"i\"")).unwrap();
+        assert!(typed.ends_with(",\"i\",\"secret\"]"), "{typed}");
+        assert_eq!(cast.replace(&format!("{typed}\n"), ""), tree.text(&shell(id, at, "cast")));
     });
 }
 
