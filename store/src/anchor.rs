@@ -57,10 +57,19 @@ impl Anchor {
         Ok(Self { file, slot: 1 })
     }
 
-    /// Moves the anchor, unsynced: whatever reaches the disk is a lower bound.
+    /// Moves the anchor, as a rule unsynced: whatever reaches the disk is a lower bound.
     pub(crate) fn set(&mut self, head: Head) -> io::Result<()> {
         let offset = u64::try_from(self.slot * SLOT_STRIDE).map_err(io::Error::other)?;
-        disk::write_all_at(self.file.as_ref(), &to_bytes(head), offset)?;
+        let bytes = to_bytes(head);
+        match self.file.write_at(&bytes, offset) {
+            Ok(SLOT_LEN) => {}
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            Ok(_) | Err(_) => {
+                // In pieces, a slot is not safe from a power cut, which must not find the other one in pieces as well.
+                disk::write_all_at(self.file.as_ref(), &bytes, offset)?;
+                self.sync()?;
+            }
+        }
         self.slot = (self.slot + 1) % SLOT_COUNT;
         Ok(())
     }

@@ -37,9 +37,11 @@ impl Beginning {
         bases.sort();
         let mut obsolete = Vec::new();
         while let Some((first, path)) = bases.pop() {
-            // A compaction removes segments from the first one on, and none before its base is signed off.
-            let before = bases.last().map_or(Seq::ZERO.next(), |(first, _)| *first);
-            let is_untouched = segments.first().is_some_and(|segment| segment.first == before);
+            // A compaction removes segments from the first one on, and none before its base is signed off. Where the log began
+            // before, another base says, which need not be the last one: one that nobody signed off may have been left.
+            let begins =
+                |first| first == Seq::ZERO.next() || bases.iter().any(|(before, _)| *before == first);
+            let is_untouched = segments.first().is_some_and(|segment| begins(segment.first));
             let base = match Base::open(disk, &path) {
                 Ok(base) if is_untouched && !is_signed_off(disk, &segments, &base) => None,
                 Err(ReadError::Corrupt(_)) if is_untouched => None,

@@ -11,7 +11,7 @@ use crate::images::{Answers, DIR, open};
 const BATCHES: u32 = 7;
 
 /// Which calls of which kind fail, and how.
-fn sweeps() -> impl Iterator<Item = (Option<Call>, Failure, Times)> {
+pub(crate) fn sweeps() -> impl Iterator<Item = (Option<Call>, Failure, Times)> {
     let calls = Call::ALL.into_iter().map(Some).chain([None]);
     calls.flat_map(|call| {
         let always = [Failure::Io, Failure::Full].into_iter();

@@ -25,6 +25,8 @@ mod images;
 #[cfg(test)]
 mod index;
 #[cfg(test)]
+mod interrupted;
+#[cfg(test)]
 mod layout;
 #[cfg(test)]
 mod log;
