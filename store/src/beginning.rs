@@ -43,7 +43,7 @@ impl Beginning {
                 |first| first == Seq::ZERO.next() || bases.iter().any(|(before, _)| *before == first);
             let is_untouched = segments.first().is_some_and(|segment| begins(segment.first));
             let base = match Base::open(disk, &path) {
-                Ok(base) if is_untouched && !is_signed_off(disk, &segments, &base) => None,
+                Ok(base) if is_untouched && !is_signed_off(disk, &segments, &base)? => None,
                 Err(ReadError::Corrupt(_)) if is_untouched => None,
                 opened => Some(opened?),
             };
@@ -121,19 +121,33 @@ impl Signature {
 }
 
 /// Looks for the event that signs a base off, behind the record that was the last one when the base was made.
-fn is_signed_off(disk: &dyn Disk, segments: &[Segment], base: &Base) -> bool {
+fn is_signed_off(disk: &dyn Disk, segments: &[Segment], base: &Base) -> Result<bool, ReadError> {
     let following = segments.partition_point(|segment| segment.first <= base.head());
     let mut signature = Signature::Missing;
     for segment in segments.iter().skip(following.saturating_sub(1)) {
-        let Ok(mut scanner) = Scanner::open(disk, segment) else { return false };
-        // Behind damage nothing counts, and a tail that is cut off takes the event along.
-        while let Ok(Some(frame)) = scanner.next() {
-            if frame.seq > base.head()
-                && let Ok(record) = Record::of(&frame)
-            {
-                signature.see(base, &record);
-            }
+        match look_for_signature(disk, segment, base, &mut signature) {
+            // Behind damage nothing counts in a segment. What cannot be read now may well be there.
+            Ok(()) | Err(ReadError::Corrupt(_)) => {}
+            Err(error @ (ReadError::Io { .. } | ReadError::Compacted { .. })) => return Err(error),
         }
     }
-    matches!(signature, Signature::Valid(_))
+    Ok(matches!(signature, Signature::Valid(_)))
+}
+
+fn look_for_signature(
+    disk: &dyn Disk,
+    segment: &Segment,
+    base: &Base,
+    signature: &mut Signature,
+) -> Result<(), ReadError> {
+    let mut scanner = Scanner::open(disk, segment)?;
+    // A tail that is cut off takes the event along.
+    while let Some(frame) = scanner.next()? {
+        if frame.seq > base.head()
+            && let Ok(record) = Record::of(&frame)
+        {
+            signature.see(base, &record);
+        }
+    }
+    Ok(())
 }

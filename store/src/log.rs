@@ -304,6 +304,7 @@ impl Open {
             len: end.valid_len,
             head: end.head,
             segment_len_max: options.segment_len_max,
+            half_rolled: false,
             poison: None,
         };
         let (queue, submissions) = mpsc::sync_channel(QUEUE_LEN);

@@ -53,6 +53,9 @@ pub(crate) struct Writer {
     pub(crate) len: u64,
     pub(crate) head: Head,
     pub(crate) segment_len_max: u64,
+    /// The file of the next segment is there, but perhaps not durable. It says where this segment ends, so nothing is
+    /// written before it is complete.
+    pub(crate) half_rolled: bool,
     /// The error after which nothing is appended any more.
     pub(crate) poison: Option<Arc<io::Error>>,
 }
@@ -90,8 +93,8 @@ impl Writer {
             return Err(AppendError::Poisoned { source: Arc::clone(error) });
         }
         self.shared.wait_for_room();
-        if self.len >= self.segment_len_max && self.len > FIRST_RECORD {
-            self.roll().map_err(|error| self.refuse(error))?;
+        if self.half_rolled || (self.len >= self.segment_len_max && self.len > FIRST_RECORD) {
+            self.roll()?;
         }
         buffer.clear();
         let mut head = self.head;
@@ -141,28 +144,38 @@ impl Writer {
         match &self.poison {
             Some(error) => Err(AppendError::Poisoned { source: Arc::clone(error) }),
             None if self.len == FIRST_RECORD => Ok(()),
-            None => self.roll().map_err(|error| self.refuse(error)),
+            None => self.roll(),
         }
     }
 
-    /// Begins a new segment. Nothing has changed when this fails.
-    fn roll(&mut self) -> io::Result<()> {
+    /// Begins a new segment. The log is as it was when this fails.
+    fn roll(&mut self) -> Result<(), AppendError> {
+        // A write that failed was cut off again, but not durably: what a power cut brings back of it is a torn tail in the
+        // last segment, and damage in any other.
+        self.file.sync_data().map_err(|error| self.poison(error))?;
+        self.begin_segment().map_err(|error| self.refuse(error))
+    }
+
+    fn begin_segment(&mut self) -> io::Result<()> {
         // With the anchor durable, it can never be older than the last segment.
         self.anchor.sync()?;
         let segment = Segment::new(&self.shared.dir.path, self.head.seq.next());
-        let file = segment.create(
-            &self.shared.dir,
-            &Header {
-                first: segment.first,
-                previous_first: self.segment.first,
-                previous_len: self.len,
-                previous_hash: self.head.hash,
-            },
-        )?;
+        let header = Header {
+            first: segment.first,
+            previous_first: self.segment.first,
+            previous_len: self.len,
+            previous_hash: self.head.hash,
+        };
+        let created = segment.create(&self.shared.dir, &header);
+        if created.is_err() {
+            let found = self.shared.dir.disk.open(&segment.path);
+            self.half_rolled = !matches!(found, Err(error) if error.kind() == io::ErrorKind::NotFound);
+        }
+        self.file = created?;
         self.shared.add_segment(segment.clone());
-        self.file = file;
         self.segment = segment;
         self.len = FIRST_RECORD;
+        self.half_rolled = false;
         Ok(())
     }
 

@@ -36,6 +36,8 @@ fn retention(before: u64) -> Retention {
 enum Compacted {
     /// Nothing was signed off.
     Not,
+    /// Neither was anything, and the log takes no more events.
+    Failed,
     /// Nobody knows whether the event that signs it off is there.
     Perhaps,
     /// It was signed off, and so it counts.
@@ -68,6 +70,12 @@ impl Known {
 
     /// Compacts as the daemon does.
     fn compact(&mut self, log: &EventLog, before: u64, what: &str) -> Compacted {
+        match log.compactor().roll() {
+            Ok(()) => {}
+            Err(AppendError::StorageFull) => return Compacted::Not,
+            Err(AppendError::Io { .. }) => return Compacted::Failed,
+            Err(error) => panic!("{what}: {error}"),
+        }
         let compaction = match log.compactor().plan(retention(before)) {
             Ok(compaction) => compaction.unwrap_or_else(|| panic!("{what}: there is something to drop")),
             Err(error) => {
@@ -226,6 +234,65 @@ fn leave_base(disk: &MemoryDisk, log: &EventLog) {
     let (call, failure) = (Some(Call::Remove), Failure::Io);
     disk.plant(Fault { call, after: 0, failure, times: Times::Once });
     assert!(matches!(written.withdraw(), Err(CompactError::Io { .. })));
+}
+
+/// Catches a base that was signed off and is taken for one that was not because the disk failed while the log was opened.
+#[test]
+fn each_call_of_the_opening_that_finishes_a_compaction_fails_in_turn() {
+    let prepared = MemoryDisk::new();
+    let mut known = Known::prepare(&prepared);
+    let log = open(&prepared).unwrap();
+    let compaction = log.compactor().plan(retention(BEFORE[1])).unwrap().unwrap();
+    let dropped = compaction.dropped();
+    let written = compaction.write().unwrap();
+    known.events.extend(log.append(vec![signature(dropped, written.info())]).unwrap());
+    known.first = dropped.first;
+    drop((written, log));
+    for (call, failure, times) in sweeps() {
+        let mut after = 0;
+        loop {
+            let fault = Fault { call, after, failure, times };
+            let what = format!("{fault:?}");
+            let disk = prepared.after_kill();
+            disk.plant(fault);
+            let opened = open(&disk);
+            let fired = disk.fired() > 0;
+            disk.heal();
+            match opened {
+                Ok(log) => known.clone().check(&log, &what),
+                Err(OpenError::Io { .. } | OpenError::StorageFull { .. }) => {}
+                Err(error) => panic!("{what}: {error}"),
+            }
+            known.clone().recover(&disk.after_power_cut(after), &what);
+            if !fired {
+                break;
+            }
+            after += 1;
+        }
+    }
+}
+
+/// Catches a new segment behind the rest of a write that a full disk has refused: what was cut off comes back with a power
+/// cut, and is damage there.
+#[test]
+fn what_a_full_disk_refused_does_not_come_back_before_a_new_segment() {
+    let mut refused = 0;
+    for space in 0..150 {
+        let disk = MemoryDisk::new();
+        let mut known = Known::prepare(&disk);
+        let log = open(&disk).unwrap();
+        known.append(&log).unwrap();
+        disk.set_space_left(Some(space));
+        refused += u32::from(known.append(&log).is_err());
+        disk.set_space_left(None);
+        log.compactor().roll().unwrap();
+        for cut in 0..CUTS {
+            known
+                .clone()
+                .recover(&disk.after_power_cut(space * CUTS + cut), &format!("{space} bytes, cut {cut}"));
+        }
+    }
+    assert!(refused > 50, "space ran out: {refused}");
 }
 
 /// Cuts the power in a compaction, and then while the log is opened; returns whether the compaction was cut.

@@ -1,6 +1,6 @@
 //! Simulated clients: what they ask for, and what they know from answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pyro_core::{
@@ -24,6 +24,8 @@ pub(super) struct Asked {
     pub(super) open: u32,
     /// The first answer with an effect.
     pub(super) events: Option<Vec<Arc<Envelope>>>,
+    /// Nobody asks for this any more.
+    given_up: bool,
 }
 
 /// All requests by their ids.
@@ -39,6 +41,20 @@ impl Clients {
 
     pub(super) fn all(&self) -> impl Iterator<Item = (RequestId, &Asked)> {
         self.asked.iter().map(|(request, asked)| (*request, asked))
+    }
+
+    /// Returns the requests that somebody may repeat.
+    fn pursued(&self) -> Vec<RequestId> {
+        self.all().filter(|(_, asked)| !asked.given_up).map(|(request, _)| request).collect()
+    }
+
+    /// Sees to it that nobody repeats some requests.
+    pub(super) fn give_up(&mut self, requests: &BTreeSet<RequestId>) {
+        for request in requests {
+            if let Some(asked) = self.asked.get_mut(request) {
+                asked.given_up = true;
+            }
+        }
     }
 
     /// Takes an answer; an error tells what is wrong with it.
@@ -76,7 +92,7 @@ impl World {
             return;
         }
         let repeat = if self.random.percent(15) && !self.calm {
-            self.random.pick(self.clients.asked.keys().copied().collect::<Vec<_>>())
+            self.random.pick(self.clients.pursued())
         } else {
             None
         };
@@ -96,7 +112,9 @@ impl World {
         };
         self.tell(|| format!("client: {request:?} {command:?}"));
         let asked = self.clients.asked.entry(request);
-        asked.or_insert_with(|| Asked { command: command.clone(), open: 0, events: None }).open += 1;
+        asked
+            .or_insert_with(|| Asked { command: command.clone(), open: 0, events: None, given_up: false })
+            .open += 1;
         if let Some(daemon) = &mut self.daemon {
             daemon.inbox.push_back(Entry { command, cause: Cause::Request(request), asker: Asker::Client });
         }

@@ -1,16 +1,17 @@
 //! The simulated daemon: the real writer and log, with an inbox, drivers and answers around them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use pyro_core::{
     Action, Actor, Cause, Command, DaemonStarted, DeleteReason, Envelope, Event, Face, Limits, Phase,
-    Process, Seq, State, WorkspaceId, reconcile,
+    Process, RequestId, State, WorkspaceId, reconcile,
 };
 use pyro_store::disk::Disk;
-use pyro_store::{AppendError, EventLog, OpenError, Options, ReadError, Reader};
+use pyro_store::{AppendError, Compactor, EventLog, OpenError, Options, ReadError, Reader};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::compaction::Stage;
 use super::defect::Defect;
 use super::driver::{Driver, Reach};
 use super::guest::Work;
@@ -43,6 +44,7 @@ pub(super) enum Asker {
     Client,
     Driver(WorkspaceId),
     Pump(WorkspaceId, Work),
+    Compaction,
     Nobody,
 }
 
@@ -63,17 +65,26 @@ impl Entry {
 
 pub(super) struct Daemon {
     writer: Writer,
-    reader: Reader,
+    pub(super) reader: Reader,
     state: watch::Receiver<Arc<State>>,
     actions: mpsc::UnboundedReceiver<Action>,
     pub(super) inbox: VecDeque<Entry>,
     drivers: BTreeMap<WorkspaceId, Driver>,
+    pub(super) compactor: Compactor,
+    pub(super) compacting: Stage,
     failed: bool,
 }
 
 impl Daemon {
     pub(super) fn state(&self) -> Arc<State> {
         Arc::clone(&self.state.borrow())
+    }
+
+    /// Tells whether one of these requests waits for the writer.
+    pub(super) fn awaits(&self, requests: &BTreeSet<RequestId>) -> bool {
+        let asked =
+            |entry: &Entry| matches!(entry.cause, Cause::Request(request) if requests.contains(&request));
+        self.inbox.iter().any(asked)
     }
 
     /// Tells whether the log takes nothing more.
@@ -144,20 +155,23 @@ impl World {
             }
             Err(error) => return Err(error.to_string()),
         };
-        let reader = log.reader();
+        let (reader, compactor) = (log.reader(), log.compactor());
         let clock = Clock::scripted(&format!("boot {}", self.host_boot), read_clock);
         let opened = Writer::open(log, clock, actor(Face::Daemon), Defect::rules(self.defect));
         let (writer, outlets) = opened.map_err(|error| self.unreadable(error))?;
         let Outlets { state, actions, .. } = outlets;
-        let events: Result<Vec<Envelope>, _> = reader.read(Seq(1)).collect();
+        let (first, base) = (reader.first(), reader.base());
+        let events: Result<Vec<Envelope>, _> = reader.read(first).collect();
         let events = events.map_err(|error| self.unreadable(error))?;
-        self.tell(|| format!("daemon: finds {} events", events.len()));
+        self.tell(|| format!("daemon: finds {} events from {first} on", events.len()));
         let found = Arc::clone(&state.borrow());
-        if let Err(violation) = self.model.compare(events, &found, &self.guests, &self.clients) {
+        let compared = self.model.compare(base, events, &found, &self.guests, &self.clients);
+        if let Err(violation) = compared {
             self.violate(violation);
         }
-        let (inbox, drivers) = (VecDeque::new(), BTreeMap::new());
-        let mut daemon = Daemon { writer, reader, state, actions, inbox, drivers, failed: false };
+        let (inbox, drivers, compacting) = (VecDeque::new(), BTreeMap::new(), Stage::Idle);
+        let mut daemon =
+            Daemon { writer, reader, state, actions, inbox, drivers, compactor, compacting, failed: false };
         self.record_start(&mut daemon)?;
         Ok(daemon)
     }
@@ -227,7 +241,7 @@ impl World {
         }
     }
 
-    fn die_somehow(&mut self) {
+    pub(super) fn die_somehow(&mut self) {
         let death = if self.random.percent(50) { Death::Kill } else { Death::PowerCut };
         self.die(death);
     }
@@ -255,6 +269,7 @@ impl World {
                     self.violate(violation);
                 }
             }
+            Asker::Compaction => self.signed(&mut daemon.compacting, &answer),
             Asker::Nobody => {}
             Asker::Driver(workspace) | Asker::Pump(workspace, _) => match append_error {
                 // A fact is true also when there is no space for it: it is recorded when there is.
@@ -280,7 +295,7 @@ impl World {
                     self.guests.forget(workspace, work);
                 }
             }
-            Asker::Client | Asker::Nobody => {}
+            Asker::Client | Asker::Compaction | Asker::Nobody => {}
         }
         if driver.is_over() {
             daemon.drivers.remove(&workspace);

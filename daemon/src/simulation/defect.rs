@@ -44,10 +44,12 @@ pub(super) enum Defect {
     LeftGuest,
     /// What a full disk refused is not recorded later.
     DroppedFact,
+    /// A compaction removes what it drops before the event about that is durable.
+    EarlyRemoval,
 }
 
 impl Defect {
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::LyingSync,
         Self::AcknowledgedFailure,
         Self::DroppedBatch,
@@ -65,6 +67,7 @@ impl Defect {
         Self::SetClock,
         Self::LeftGuest,
         Self::DroppedFact,
+        Self::EarlyRemoval,
     ];
 
     /// Returns the rules that the writer goes by with this defect.
@@ -88,7 +91,8 @@ impl Defect {
                 | Self::ForgottenCancel
                 | Self::Retyped
                 | Self::LeftGuest
-                | Self::DroppedFact,
+                | Self::DroppedFact
+                | Self::EarlyRemoval,
             )
             | None => right,
         }

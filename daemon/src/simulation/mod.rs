@@ -13,6 +13,7 @@
 //! knows only replies, log and guests says what must be true afterwards.
 
 mod client;
+mod compaction;
 mod daemon;
 mod defect;
 mod driver;

@@ -7,6 +7,7 @@ use pyro_core::{
     Cause, Command, Envelope, Event, Evidence, ExecNumber, ExitStatus, Operation, Phase, RequestId, Seq,
     ShellId, State, SyncNumber, WorkspaceId, evolve,
 };
+use pyro_store::BaseInfo;
 
 use super::client::Clients;
 use super::daemon::LIMITS;
@@ -97,14 +98,26 @@ impl Model {
             .then(|| format!("{workspace} has lived {lived_us} of {life_us} microseconds and is to end"))
     }
 
-    /// Compares what a new daemon finds with everything that is known.
+    /// Returns the requests that have events before a record.
+    pub(super) fn requests_before(&self, first: Seq) -> BTreeSet<RequestId> {
+        let requests = self.known.range(..first).filter_map(|(_, envelope)| match envelope.cause {
+            Cause::Request(request) => Some(request),
+            Cause::Observation => None,
+        });
+        requests.collect()
+    }
+
+    /// Compares what a new daemon finds with everything that is known. What was dropped is known from before.
     pub(super) fn compare(
         &mut self,
+        base: Option<BaseInfo>,
         events: Vec<Envelope>,
         state: &State,
         guests: &Guests,
         clients: &Clients,
     ) -> Result<(), String> {
+        let dropped = self.dropped(base, state)?;
+        let events = [dropped, events].concat();
         self.compare_known(&events)?;
         compare_requests(&events, clients)?;
         let mut folded = State::default();
@@ -121,6 +134,16 @@ impl Model {
         compare_guests(&spaces, guests)?;
         self.known = events.into_iter().map(|envelope| (envelope.seq, envelope)).collect();
         Ok(())
+    }
+
+    /// Returns the events that a base stands for; an error tells why it must not.
+    fn dropped(&self, base: Option<BaseInfo>, state: &State) -> Result<Vec<Envelope>, String> {
+        let signed_off = state.compacted.as_ref().map(|event| (event.first, event.base));
+        if base.map(|base| (base.first, base.digest)) != signed_off {
+            return Err(format!("{base:?} stands for what was dropped, and {signed_off:?} was signed off"));
+        }
+        let first = base.map_or(Seq(1), |base| base.first);
+        Ok(self.known.range(..first).map(|(_, envelope)| envelope.clone()).collect())
     }
 
     fn compare_known(&self, events: &[Envelope]) -> Result<(), String> {

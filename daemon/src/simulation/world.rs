@@ -142,11 +142,12 @@ impl World {
     fn step(&mut self) {
         self.advance();
         match self.random.below(100) {
-            0..30 => self.write_some(),
-            30..60 => self.drive(),
-            60..75 => self.step_guest(),
-            75..90 => self.ask(),
-            90..92 => self.reap(),
+            0..29 => self.write_some(),
+            29..58 => self.drive(),
+            58..73 => self.step_guest(),
+            73..87 => self.ask(),
+            87..89 => self.reap(),
+            89..92 => self.compact(),
             _ => {
                 if self.random.percent(self.unrest) {
                     self.disturb();
