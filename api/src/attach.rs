@@ -161,7 +161,7 @@ impl Attachment {
                     *position += u64::try_from(bytes.len()).expect("a frame is shorter than 2^64");
                     return Ok(ShellEvent::Output(bytes));
                 }
-                Incoming::Progress(Progress::Gap { stream: Stream::Stdout, from, to })
+                Incoming::Progress(Progress::Gap { stream: Stream::Stdout, from, to, .. })
                     if self.position == Some(from) =>
                 {
                     self.position = Some(to.max(from));

@@ -59,8 +59,8 @@ pub use log_check::{
 };
 pub use log_point::{LogPoint, LogPointError};
 pub use message::{
-    API_VERSION, ClientMessage, Hello, Progress, PullProgress, RunProgress, ServerMessage, SyncPhase,
-    SyncProgress, Welcome, face::face_of,
+    API_VERSION, ClientMessage, GapCause, Hello, Progress, PullProgress, RunProgress, ServerMessage,
+    SyncPhase, SyncProgress, Welcome, face::face_of,
 };
 pub use mount_point::default_mount_point;
 pub use operation::{Operation, Request, Response};

@@ -115,7 +115,19 @@ pub enum Progress {
         from: u64,
         /// Position behind the last of them.
         to: u64,
+        /// Why.
+        cause: GapCause,
     },
+}
+
+/// Why bytes of the output are not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapCause {
+    /// There was too much: they were dropped, and an event says so.
+    Retention,
+    /// The log tells of them, and their file does not have them: somebody has shortened or deleted it.
+    Missing,
 }
 
 /// How far files have come.

@@ -154,7 +154,7 @@ impl<Asked: Followed> Run<Asked> {
                     self.count(stream, u64::try_from(bytes.len()).expect("a frame is shorter than 2^64"));
                     return Ok(RunEvent::Output(stream, bytes));
                 }
-                Incoming::Progress(Progress::Gap { stream, from, to }) => {
+                Incoming::Progress(Progress::Gap { stream, from, to, .. }) => {
                     let len = to.saturating_sub(from);
                     self.count(stream, len);
                     return Ok(RunEvent::Gap(stream, len));

@@ -8,10 +8,10 @@ use std::thread;
 
 use pyro_api::{
     API_VERSION, ApiError, Attachment, CallError, CancelToken, ClientInfo, ClientMessage, Decoder, ErrorCode,
-    Face, FrameKind, Home, Input, Keyboard, Link, Progress, Request, RequestId, Response, ServerMessage,
-    ShellAttachRequest, ShellEvent, ShellFollowEnd, ShellObject, ShellReadResult, Start, Stream, SyncResult,
-    Welcome, WindowSize, WorkspaceSync, WorkspaceSyncPushRequest, encode_message, encode_output,
-    new_request_id,
+    Face, FrameKind, GapCause, Home, Input, Keyboard, Link, Progress, Request, RequestId, Response,
+    ServerMessage, ShellAttachRequest, ShellEvent, ShellFollowEnd, ShellObject, ShellReadResult, Start,
+    Stream, SyncResult, Welcome, WindowSize, WorkspaceSync, WorkspaceSyncPushRequest, encode_message,
+    encode_output, new_request_id,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
@@ -143,7 +143,8 @@ fn attachment_goes_on_with_the_next_daemon() {
         first.join(7);
         let first_key = first.read_input();
         assert_eq!(first_key.data, b"a");
-        first.send(&ServerMessage::Progress(Progress::Gap { stream: Stream::Stdout, from: 7, to: 70 }));
+        let (stream, cause) = (Stream::Stdout, GapCause::Retention);
+        first.send(&ServerMessage::Progress(Progress::Gap { stream, from: 7, to: 70, cause }));
         first.print(b"one ");
         assert_eq!(first.read(), ClientMessage::Resize(WindowSize { cols: 90, rows: 20 }));
         // A frame that is cut by the death of the daemon does not count.

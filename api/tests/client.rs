@@ -10,9 +10,9 @@ use std::thread;
 
 use pyro_api::{
     API_VERSION, ApiError, CallError, CancelToken, Cleanup, Client, ClientInfo, ClientMessage, ConnectError,
-    DaemonStatusRequest, Decoder, ErrorCode, Face, Home, Progress, Request, Response, Resume, Run, RunEvent,
-    RunOutcome, RunProgress, RunRequest, ServerMessage, Start, StartError, Stream, TransportError, Welcome,
-    encode_message, encode_output, stop_daemon,
+    DaemonStatusRequest, Decoder, ErrorCode, Face, GapCause, Home, Progress, Request, Response, Resume, Run,
+    RunEvent, RunOutcome, RunProgress, RunRequest, ServerMessage, Start, StartError, Stream, TransportError,
+    Welcome, encode_message, encode_output, stop_daemon,
 };
 use tempfile::TempDir;
 
@@ -162,7 +162,8 @@ fn what_the_daemon_dropped_is_told() {
         let mut first = Peer::accept_and_welcome(&listener);
         first.read_run();
         first.print(Stream::Stdout, b"abc");
-        first.send(&ServerMessage::Progress(Progress::Gap { stream: Stream::Stdout, from: 3, to: 10 }));
+        let (stream, cause) = (Stream::Stdout, GapCause::Retention);
+        first.send(&ServerMessage::Progress(Progress::Gap { stream, from: 3, to: 10, cause }));
         drop(first);
         let mut second = Peer::accept_and_welcome(&listener);
         let resume = second.read_run().resume;

@@ -40,13 +40,21 @@ pub(crate) enum Shown {
     Gap(Stream, u64),
 }
 
-/// Returns the line that says that output is missing.
+/// Returns the line that says that output was dropped.
 pub(crate) fn gap_line(stream: Stream, len_bytes: u64) -> String {
-    let stream = match stream {
+    format!("pyro: {len_bytes} bytes of {} were dropped by retention\n", name(stream))
+}
+
+/// Returns the line that says that an output file does not have what the log tells of.
+pub(crate) fn missing_line(stream: Stream, len_bytes: u64) -> String {
+    format!("pyro: {len_bytes} bytes of {} are missing: their file was shortened or deleted\n", name(stream))
+}
+
+const fn name(stream: Stream) -> &'static str {
+    match stream {
         Stream::Stdout => "stdout",
         Stream::Stderr => "stderr",
-    };
-    format!("pyro: {len_bytes} bytes of {stream} were dropped by retention\n")
+    }
 }
 
 /// Follows to the end. An error of `show` closes the connection, and the daemon knows what that means for the command.

@@ -1,10 +1,11 @@
 //! One client of the daemon: its frames in, ours out.
 
 use std::io;
+use std::ops::Range;
 use std::time::Duration;
 
 use pyro_api::{
-    ClientMessage, Decoder, FrameError, FrameKind, OUTPUT_LEN_MAX, Progress, ServerMessage, Stream,
+    ClientMessage, Decoder, FrameError, FrameKind, GapCause, OUTPUT_LEN_MAX, Progress, ServerMessage, Stream,
     encode_message, encode_output,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
@@ -104,6 +105,15 @@ impl Peer {
     pub(crate) async fn piece(&mut self, stream: Stream, piece: Piece<'_>) -> Result<(), PeerError> {
         self.outbox.piece(stream, piece).await
     }
+
+    pub(crate) async fn gap(
+        &mut self,
+        stream: Stream,
+        gap: Range<u64>,
+        cause: GapCause,
+    ) -> Result<(), PeerError> {
+        self.outbox.gap(stream, gap, cause).await
+    }
 }
 
 impl Inbox {
@@ -122,8 +132,18 @@ impl Outbox {
     pub(crate) async fn piece(&mut self, stream: Stream, piece: Piece<'_>) -> Result<(), PeerError> {
         match piece {
             Piece::Bytes(bytes) => self.output(stream, bytes).await,
-            Piece::Gap(gap) => self.progress(Progress::Gap { stream, from: gap.start, to: gap.end }).await,
+            Piece::Gap(gap) => self.gap(stream, gap, GapCause::Retention).await,
         }
+    }
+
+    /// Sends that a part of a stream is not there.
+    pub(crate) async fn gap(
+        &mut self,
+        stream: Stream,
+        gap: Range<u64>,
+        cause: GapCause,
+    ) -> Result<(), PeerError> {
+        self.progress(Progress::Gap { stream, from: gap.start, to: gap.end, cause }).await
     }
 
     async fn send(&mut self, message: &ServerMessage) -> Result<(), PeerError> {

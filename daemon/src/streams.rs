@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use pyro_api::OUTPUT_LEN_MAX;
+use pyro_api::{GapCause, OUTPUT_LEN_MAX};
 use pyro_core::{Gaps, ShellId, WorkspaceId};
 use pyro_store::outputs::{OutputError, OutputReader, StreamId};
 use tokio::sync::watch;
@@ -168,6 +168,21 @@ pub(crate) fn catch_up(context: &Context, workspace: WorkspaceId, stream: Stream
     }
 }
 
+/// Returns what a file does not have of the stream that its last event tells of: `stored` bytes are there, and `told` were.
+pub(crate) fn lost_end(stored: u64, told: u64, gaps: &Gaps) -> Vec<(Range<u64>, GapCause)> {
+    let mut lost = Vec::new();
+    let mut from = stored;
+    while from < told {
+        let (to, cause) = match gaps.skip(from) {
+            behind if behind > from => (behind, GapCause::Retention),
+            _ => (gaps.next_begin(from).unwrap_or(told), GapCause::Missing),
+        };
+        lost.push((from..to.min(told), cause));
+        from = to;
+    }
+    lost
+}
+
 /// The end of a stream, as far as one watcher has read it.
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -304,5 +319,20 @@ mod tests {
         assert_eq!(live.holds().free(), 1, "who looks on holds nothing");
         drop(client);
         assert_eq!(live.holds().free(), u64::MAX);
+    }
+
+    /// Catches a file that lost its end and is shown as whole, and bytes that were dropped before and are blamed on that.
+    #[test]
+    fn what_a_file_has_lost_is_told_apart_from_what_was_dropped() {
+        let mut gaps = Gaps::default();
+        gaps.add(3..5);
+        gaps.add(7..9);
+        let (dropped, missing) = (GapCause::Retention, GapCause::Missing);
+        assert_eq!(lost_end(10, 10, &gaps), []);
+        assert_eq!(lost_end(11, 10, &gaps), [], "a file that is longer has lost nothing");
+        assert_eq!(lost_end(8, 10, &gaps), [(8..9, dropped), (9..10, missing)]);
+        let all = [(0..3, missing), (3..5, dropped), (5..7, missing), (7..9, dropped), (9..10, missing)];
+        assert_eq!(lost_end(0, 10, &gaps), all);
+        assert_eq!(lost_end(4, 8, &gaps), [(4..5, dropped), (5..7, missing), (7..8, dropped)]);
     }
 }

@@ -194,3 +194,25 @@ fn shell_is_followed_over_gaps_and_read_as_it_was() {
     assert!(start["dropped_bytes"].as_u64() >= Some(5_000_000), "{}", start["dropped_bytes"]);
     assert_eq!(at(&before)["code"], "unknown_shell");
 }
+
+/// Catches output that somebody has deleted or shortened and that reads as if less had been printed.
+#[test]
+fn lost_output_is_told() {
+    let (pyro, id) = sandbox();
+    for command in ["echo deleted", "echo shortened"] {
+        assert_eq!(pyro.run(&["workspace", "exec", &id, "--", "sh", "-c", command]).code, Some(0));
+    }
+    let first = file(&pyro, &id);
+    std::fs::remove_file(&first).expect("something was printed");
+    let second = std::fs::OpenOptions::new().write(true).open(first.with_file_name("2.stdout"));
+    second.and_then(|file| file.set_len(4)).expect("something was printed");
+    let logs = pyro.run(&["workspace", "logs", &id]);
+    let line =
+        |len: u64| format!("pyro: {len} bytes of stdout are missing: their file was shortened or deleted\n");
+    assert_eq!((logs.err(), logs.code), (line(8) + &line(6), Some(0)));
+    assert!(logs.out().contains("\nshor\n") && !logs.out().contains("deleted\n\n"), "{}", logs.out());
+    let entries = pyro.run(&["workspace", "logs", &id, "--json"]).json()["entries"].clone();
+    for (entry, len) in [(&entries[0], 8_u64), (&entries[1], 10)] {
+        assert_eq!((&entry["stdout_truncated"], &entry["stdout_bytes"]), (&true.into(), &len.into()));
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pyro_api::{
-    CommandRecord, ExecOutcome, LastCommand, Progress, PullProgress, Request, Response, Resume,
+    CommandRecord, ExecOutcome, GapCause, LastCommand, Progress, PullProgress, Request, Response, Resume,
     ServerMessage, Stream, WorkspaceExecRequest, WorkspaceList, WorkspaceLogsEnd, WorkspaceObject,
     WorkspaceSeed,
 };
@@ -217,7 +217,10 @@ fn history() -> Script {
             peer.print(Stream::Stdout, stdout);
             peer.print(Stream::Stderr, stderr);
             if sequence == 2 {
-                peer.send(&ServerMessage::Progress(Progress::Gap { stream: Stream::Stderr, from: 0, to: 9 }));
+                for (from, to, cause) in [(0, 9, GapCause::Retention), (9, 16, GapCause::Missing)] {
+                    let stream = Stream::Stderr;
+                    peer.send(&ServerMessage::Progress(Progress::Gap { stream, from, to, cause }));
+                }
             }
         }
         let end = WorkspaceLogsEnd { workspace_id: ID.to_owned(), count: 3 };
@@ -237,7 +240,11 @@ fn logs_are_records_with_their_output() {
     let expected = format!("{}no end\n{}{}line\n", head(1), head(2), head(3));
     assert_eq!(String::from_utf8(output.stdout).expect("it is text"), expected);
     let text = String::from_utf8(output.stderr).expect("it is text");
-    assert_eq!(text, "err\npyro: 9 bytes of stderr were dropped by retention\n");
+    assert_eq!(
+        text,
+        "err\npyro: 9 bytes of stderr were dropped by retention\n\
+         pyro: 7 bytes of stderr are missing: their file was shortened or deleted\n"
+    );
 
     let json = world.run(&["workspace", "logs", ID, "--json"]);
     let json: Value = serde_json::from_slice(&json.stdout).expect("it is JSON");
@@ -257,6 +264,6 @@ fn logs_are_records_with_their_output() {
         ]
     );
     let flags = |entry: &Value| (entry["stderr_truncated"].clone(), entry["stderr_bytes"].clone());
-    assert_eq!(flags(&json["entries"][1]), (true.into(), 9.into()));
+    assert_eq!(flags(&json["entries"][1]), (true.into(), 16.into()));
     assert_eq!(flags(&json["entries"][0]), (Value::Null, Value::Null));
 }

@@ -1,14 +1,15 @@
 //! `workspace_logs`: the commands of a workspace, from the event log, with their output files.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use pyro_api::{
     ApiError, CommandRecord, ErrorCode, LogPoint, Progress, Stream, WorkspaceLogsEnd, WorkspaceLogsRequest,
     signal_name,
 };
 use pyro_core::{
-    Envelope, Event, ExecNumber, ExecRequested, ExecutionMode, ExitStatus, Seq, Timestamp, WORKSPACE_PATH,
-    WorkspaceId, WorkspaceKind,
+    Envelope, Event, ExecNumber, ExecRequested, ExecutionMode, ExitStatus, Seq, StreamSummary, Timestamp,
+    WORKSPACE_PATH, WorkspaceId, WorkspaceKind,
 };
 use pyro_store::outputs::{Outputs, Stream as StoredStream, StreamId};
 
@@ -16,7 +17,7 @@ use super::log::unreadable;
 use super::run::signal_of;
 use super::{Failure, Session};
 use crate::clock;
-use crate::streams::{Tail, catch_up};
+use crate::streams::{Tail, catch_up, lost_end};
 
 impl Session {
     pub(super) async fn workspace_logs(
@@ -39,8 +40,8 @@ impl Session {
                 if is_later {
                     break;
                 }
-                if let Some(record) = history.see(envelope) {
-                    records.insert(record.sequence, record);
+                if let Some((record, told)) = history.see(envelope) {
+                    records.insert(record.sequence, (record, told));
                 }
             }
             Ok::<_, pyro_store::ReadError>(records)
@@ -57,29 +58,37 @@ impl Session {
             }
         }
         let count = records.len() as u64;
-        for (number, record) in records {
+        for (number, (record, told)) in records {
             self.peer.progress(Progress::Record(record)).await?;
             let exec = ExecNumber(number);
-            self.send_stored(workspace, exec, StoredStream::Stdout, Stream::Stdout).await?;
-            self.send_stored(workspace, exec, StoredStream::Stderr, Stream::Stderr).await?;
+            let stdout = StreamId::Exec(exec, StoredStream::Stdout);
+            self.send_stored(workspace, stdout, Stream::Stdout, told.stdout).await?;
+            let stderr = StreamId::Exec(exec, StoredStream::Stderr);
+            self.send_stored(workspace, stderr, Stream::Stderr, told.stderr).await?;
         }
         Ok(WorkspaceLogsEnd { workspace_id: workspace.to_string(), count })
     }
 
+    /// Sends what is stored of a stream, and what is not of the bytes that the log tells of.
     async fn send_stored(
         &mut self,
         workspace: WorkspaceId,
-        exec: ExecNumber,
-        stored: StoredStream,
+        id: StreamId,
         stream: Stream,
+        told: u64,
     ) -> Result<(), Failure> {
-        let id = StreamId::Exec(exec, stored);
         let live = self.context.streams.of(workspace, id);
         catch_up(&self.context, workspace, id, &live);
-        let mut tail = Tail::new(live, 0);
+        let mut tail = Tail::new(Arc::clone(&live), 0);
         while tail.has_more() {
             let piece = tail.read().map_err(|error| ApiError::new(ErrorCode::StorageFailed, error))?;
             self.peer.piece(stream, piece).await?;
+        }
+        for (lost, cause) in lost_end(tail.position(), told, &live.gaps()) {
+            // Nobody misses the files of a workspace that is deleted meanwhile.
+            if self.context.engine.state().workspace(workspace).is_some() {
+                self.peer.gap(stream, lost, cause).await?;
+            }
         }
         Ok(())
     }
@@ -91,6 +100,20 @@ struct History {
     outputs: Outputs,
     mode: ExecutionMode,
     open: BTreeMap<ExecNumber, ExecRequested>,
+}
+
+/// How many bytes a command printed, by the event of its end.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    stdout: u64,
+    stderr: u64,
+}
+
+impl Told {
+    fn of(stdout: Option<&StreamSummary>, stderr: Option<&StreamSummary>) -> Self {
+        let len = |summary: Option<&StreamSummary>| summary.map_or(0, |summary| summary.len_bytes);
+        Self { stdout: len(stdout), stderr: len(stderr) }
+    }
 }
 
 /// How a command ended.
@@ -105,7 +128,7 @@ enum End {
 
 impl History {
     /// Takes note of an event and returns the record of the command that it ends.
-    fn see(&mut self, envelope: Envelope) -> Option<CommandRecord> {
+    fn see(&mut self, envelope: Envelope) -> Option<(CommandRecord, Told)> {
         let at = envelope.at;
         match envelope.event {
             Event::WorkspaceStarted(event) => self.mode = event.backend.execution_mode(),
@@ -114,21 +137,17 @@ impl History {
             }
             Event::ExecExited(event) => {
                 let end = End::Exited { status: event.status, duration_ms: event.duration_ms };
-                return self.record(event.exec, at, end);
+                let record = self.record(event.exec, at, end)?;
+                return Some((record, Told::of(Some(&event.stdout), Some(&event.stderr))));
             }
             Event::ExecFailed(event) => {
-                return self.record(
-                    event.exec,
-                    at,
-                    End::Otherwise(format!("failed, it never ran: {}", event.reason)),
-                );
+                let end = End::Otherwise(format!("failed, it never ran: {}", event.reason));
+                return Some((self.record(event.exec, at, end)?, Told::default()));
             }
             Event::ExecLost(event) => {
-                return self.record(
-                    event.exec,
-                    at,
-                    End::Otherwise(format!("unknown, lost: {}", event.reason)),
-                );
+                let end = End::Otherwise(format!("unknown, lost: {}", event.reason));
+                let record = self.record(event.exec, at, end)?;
+                return Some((record, Told::of(event.stdout.as_ref(), event.stderr.as_ref())));
             }
             _ => {}
         }

@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use pyro_api::{
-    CapturedStream, CommandRecord, Incoming, LogEntry, OutputText, Progress, Stream, WorkspaceLogs,
+    CapturedStream, CommandRecord, GapCause, Incoming, LogEntry, OutputText, Progress, Stream, WorkspaceLogs,
     WorkspaceLogsRequest, json,
 };
 
 use crate::exit::{Failure, Format};
-use crate::follow::gap_line;
+use crate::follow::{gap_line, missing_line};
 use crate::sanitize;
 use crate::session::Session;
 use crate::sink::Sink;
@@ -43,7 +43,7 @@ fn as_json(request: WorkspaceLogsRequest) -> Result<(), Failure> {
                 }
             }
         }
-        Incoming::Progress(Progress::Gap { stream, from, to }) => {
+        Incoming::Progress(Progress::Gap { stream, from, to, .. }) => {
             if let Some((_, stdout, stderr)) = &mut open {
                 match stream {
                     Stream::Stdout => stdout.skip(to.saturating_sub(from)),
@@ -90,9 +90,13 @@ impl HistoryView {
                 self.end_output()?;
                 self.stdout.own(&record_text(&record))
             }
-            Incoming::Progress(Progress::Gap { stream, from, to }) => {
+            Incoming::Progress(Progress::Gap { stream, from, to, cause }) => {
                 self.end_stdout()?;
-                self.stderr.own(&gap_line(stream, to.saturating_sub(from)))
+                let len_bytes = to.saturating_sub(from);
+                self.stderr.own(&match cause {
+                    GapCause::Retention => gap_line(stream, len_bytes),
+                    GapCause::Missing => missing_line(stream, len_bytes),
+                })
             }
             Incoming::Output(Stream::Stdout, bytes) => {
                 self.stdout_open = bytes.last().is_some_and(|last| *last != b'\n');
