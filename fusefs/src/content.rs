@@ -1,5 +1,6 @@
 //! What an open file holds.
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyro_core::{Seq, WorkspaceId};
@@ -35,6 +36,8 @@ pub(crate) struct StreamFile {
     outputs: Outputs,
     pub(crate) workspace: WorkspaceId,
     pub(crate) stream: StreamId,
+    /// How long the stream was at its end, in bytes, by what the log says; 0 as long as it may grow.
+    told: u64,
     /// The file, as soon as there are bytes in it.
     file: Mutex<Option<Arc<OutputReader>>>,
 }
@@ -44,8 +47,9 @@ impl StreamFile {
         outputs: &Outputs,
         workspace: WorkspaceId,
         stream: StreamId,
+        told: u64,
     ) -> Result<Self, OutputError> {
-        let opened = Self { outputs: outputs.clone(), workspace, stream, file: Mutex::default() };
+        let opened = Self { outputs: outputs.clone(), workspace, stream, told, file: Mutex::default() };
         opened.file()?;
         Ok(opened)
     }
@@ -63,11 +67,24 @@ impl StreamFile {
     }
 
     pub(crate) fn len_bytes(&self) -> Result<u64, OutputError> {
-        self.file()?.map_or(Ok(0), |file| file.len_bytes())
+        let len = self.file()?.map_or(Ok(0), |file| file.len_bytes())?;
+        Ok(len.max(self.told))
     }
 
-    /// Returns at most `size` bytes from an offset on; none at the present end.
+    /// Returns at most `size` bytes from an offset on; none at the present end. A part that the log tells of and the file does
+    /// not have is an error: the kernel takes less than what it has asked for as the end.
     pub(crate) fn read(&self, offset: u64, size: usize) -> Result<Vec<u8>, OutputError> {
+        let bytes = self.stored(offset, size)?;
+        let len = bytes.len() as u64;
+        if bytes.len() < size && offset + len < self.told {
+            let path = self.outputs.path(self.workspace, self.stream);
+            let source = io::Error::new(io::ErrorKind::UnexpectedEof, "it was shortened or deleted");
+            return Err(OutputError::Io { path, source });
+        }
+        Ok(bytes)
+    }
+
+    fn stored(&self, offset: u64, size: usize) -> Result<Vec<u8>, OutputError> {
         let Some(file) = self.file()? else { return Ok(Vec::new()) };
         let mut bytes = vec![0; size];
         let mut len = 0;

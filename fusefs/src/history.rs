@@ -1,11 +1,12 @@
-//! What a workspace's events say of the past, beyond the state: its commands that have ended, the sizes that its terminals had,
-//! and when something was typed into them.
+//! What a workspace's events say of the past, beyond the state: its commands that have ended, the lengths of their output, the
+//! sizes that its terminals had, and when something was typed into them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyro_core::{
-    Envelope, Event, ExecNumber, ExecutionMode, ExitStatus, Seq, ShellId, TerminalSize, Timestamp,
+    Envelope, Event, ExecNumber, ExecutionMode, ExitStatus, Seq, ShellId, Stream, StreamId, StreamSummary,
+    TerminalSize, Timestamp,
 };
 
 /// A command of a workspace.
@@ -84,6 +85,8 @@ pub(crate) struct History {
     execs: BTreeMap<ExecNumber, Arc<ExecRecord>>,
     sizes: BTreeMap<ShellId, Vec<(Timestamp, TerminalSize)>>,
     typed: BTreeMap<ShellId, Vec<(Timestamp, Seq)>>,
+    /// How long streams were in the end, in bytes.
+    lens: BTreeMap<StreamId, u64>,
     mode: ExecutionMode,
 }
 
@@ -95,6 +98,7 @@ impl Default for History {
             execs: BTreeMap::new(),
             sizes: BTreeMap::new(),
             typed: BTreeMap::new(),
+            lens: BTreeMap::new(),
             mode: ExecutionMode::Pending,
         }
     }
@@ -104,6 +108,11 @@ impl History {
     /// Returns a command; `None` when none of that number was asked for.
     pub(crate) fn exec(&self, number: ExecNumber) -> Option<&Arc<ExecRecord>> {
         self.execs.get(&number)
+    }
+
+    /// Returns how long a stream was at its end, in bytes; 0 as long as that is not known.
+    pub(crate) fn len_bytes(&self, stream: StreamId) -> u64 {
+        self.lens.get(&stream).copied().unwrap_or(0)
     }
 
     /// Returns the sizes that a shell's terminal had, the first of which it began with.
@@ -119,6 +128,7 @@ impl History {
     /// Takes note of the next event of the workspace.
     pub(crate) fn see(&mut self, envelope: &Envelope) {
         self.changed_at = envelope.at;
+        self.lens.extend(lens(&envelope.event));
         match &envelope.event {
             Event::WorkspaceStarted(event) => self.mode = event.backend.execution_mode(),
             Event::ExecRequested(event) => {
@@ -166,4 +176,25 @@ impl History {
         *open = Arc::clone(&ended);
         self.ended.records().push(ended);
     }
+}
+
+/// Returns how long the streams were that end with an event.
+fn lens(event: &Event) -> impl Iterator<Item = (StreamId, u64)> + use<> {
+    let exec = |exec, stdout, stderr| {
+        [(StreamId::Exec(exec, Stream::Stdout), stdout), (StreamId::Exec(exec, Stream::Stderr), stderr)]
+    };
+    let shell = |shell, output| [(StreamId::Shell(shell), output), (StreamId::Shell(shell), None)];
+    let len = |summary: &StreamSummary| summary.len_bytes;
+    let streams = match event {
+        Event::ExecExited(event) => {
+            Some(exec(event.exec, Some(len(&event.stdout)), Some(len(&event.stderr))))
+        }
+        Event::ExecLost(event) => {
+            Some(exec(event.exec, event.stdout.as_ref().map(len), event.stderr.as_ref().map(len)))
+        }
+        Event::ShellExited(event) => Some(shell(event.shell, Some(len(&event.output)))),
+        Event::ShellLost(event) => Some(shell(event.shell, event.output.as_ref().map(len))),
+        _ => None,
+    };
+    streams.into_iter().flatten().filter_map(|(stream, len)| Some((stream, len?)))
 }

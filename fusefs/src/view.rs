@@ -175,6 +175,11 @@ impl Known {
         tree::exists(&self.state, past.map(|past| &past.history), node)
     }
 
+    /// Returns how long a stream was at its end, in bytes; 0 as long as it may grow.
+    fn told(&self, workspace: WorkspaceId, stream: StreamId) -> u64 {
+        self.pasts.get(&workspace).map_or(0, |past| past.history.len_bytes(stream))
+    }
+
     /// Tells whether a stream may grow.
     fn is_open(&self, workspace: WorkspaceId, stream: StreamId) -> bool {
         let Some(workspace) = tree::workspace(&self.state, workspace) else { return false };
@@ -324,8 +329,11 @@ impl View {
         }
         let (time, settled) = times(&known, node)?;
         let grows = node.stream().is_some_and(|(workspace, stream)| known.is_open(workspace, stream));
+        let told = node.stream().filter(|_| !node.follows());
+        let told = told.map_or(0, |(workspace, stream)| known.told(workspace, stream));
         drop(known);
         let (size, printed) = self.size(node)?;
+        let size = size.max(told);
         let time = match printed {
             // What is done to the file after the end, to save space, is not told.
             Some(printed) if !grows => printed.min(time),
@@ -370,7 +378,10 @@ impl View {
     /// Returns the file that has the same bytes as a node; `None` when there is no such one.
     pub(crate) fn backing(&self, node: &Node) -> Option<PathBuf> {
         let (workspace, stream) = node.stream().filter(|_| !node.follows())?;
-        Some(self.outputs.path(workspace, stream))
+        let told = self.known_of(node).ok()?.told(workspace, stream);
+        let path = self.outputs.path(workspace, stream);
+        // The kernel would show the end of a file that has lost its own as the end of the stream.
+        path.metadata().is_ok_and(|metadata| metadata.len() >= told).then_some(path)
     }
 
     /// Opens a file.
@@ -384,7 +395,9 @@ impl View {
             return Err(ViewError::Gone);
         }
         if let Some((workspace, stream)) = node.stream() {
-            return Ok(Content(Held::Stream(Arc::new(StreamFile::open(&self.outputs, workspace, stream)?))));
+            let told = known.told(workspace, stream);
+            let file = StreamFile::open(&self.outputs, workspace, stream, told)?;
+            return Ok(Content(Held::Stream(Arc::new(file))));
         }
         let text = match node {
             Node::Readme => README.to_owned(),

@@ -279,6 +279,34 @@ fn output_is_what_was_printed() {
     });
 }
 
+/// > They keep their size when somebody shortens or deletes the files in the home that hold them, and reading what is missing
+/// > fails.
+#[test]
+fn lost_output_does_not_read_as_the_end() {
+    both(|world, tree| {
+        let id = world.create(None);
+        let (exec, at) = (world.exec(id, "x"), world.open_shell(id, SIZE));
+        let bytes = vec![b'x'; 20_000];
+        let streams = [
+            (log(id, exec, "stdout"), StreamId::Exec(exec, Stream::Stdout)),
+            (log(id, exec, "stderr"), StreamId::Exec(exec, Stream::Stderr)),
+            (shell(id, at, "output"), StreamId::Shell(at)),
+        ];
+        streams.iter().for_each(|(_, stream)| world.print(id, *stream, &bytes));
+        world.exit(id, exec, ExitStatus::Code(0));
+        world.end_shell(id, at);
+        world.lose(id, streams[0].1, 0);
+        world.lose(id, streams[1].1, 10_000);
+        world.lose(id, streams[2].1, 19_999);
+        for (path, _) in &streams {
+            assert_eq!(tree.stat(path).unwrap().0, bytes.len() as u64, "{path}");
+            assert!(tree.read(path).is_err(), "{path}");
+            assert!(tree.open(path).unwrap().part(19_000, 1_000).is_err(), "{path}");
+        }
+        assert_eq!(tree.open(&streams[1].0).unwrap().part(0, 4_096).unwrap(), &bytes[..4_096]);
+    });
+}
+
 /// > The bytes that a reader of an open `stdout`, `stderr`, `output`, `events.jsonl` or `logs.jsonl` has seen never change,
 /// > unless they are not kept any more; there can only come more behind them.
 #[test]

@@ -224,6 +224,16 @@ impl World {
         self.inner.outputs.drop_part(workspace, stream, part).unwrap();
     }
 
+    /// Shortens an output file as somebody could who has no business with it; to nothing means that it is deleted.
+    pub(crate) fn lose(&self, workspace: WorkspaceId, stream: StreamId, len: u64) {
+        let path = self.inner.outputs.path(workspace, stream);
+        if len == 0 {
+            std::fs::remove_file(path).unwrap();
+        } else {
+            std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
+        }
+    }
+
     pub(crate) fn stdout(&self, workspace: WorkspaceId, exec: ExecNumber, text: &str) {
         self.print(workspace, StreamId::Exec(exec, Stream::Stdout), text.as_bytes());
     }
