@@ -2,6 +2,9 @@
 
 use std::collections::VecDeque;
 
+use crate::frame::Stream;
+use crate::response::OutputText;
+
 /// How much of the beginning of a stream a result holds, in bytes.
 pub const CAPTURED_HEAD_BYTES: usize = 512 * 1024;
 
@@ -83,6 +86,44 @@ impl CapturedStream {
             Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned(), true),
         };
         CapturedText { text, len_bytes: self.len_bytes, truncated, lossy }
+    }
+}
+
+/// Both streams of a command, kept for a JSON result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CapturedOutput {
+    stdout: CapturedStream,
+    stderr: CapturedStream,
+}
+
+impl CapturedOutput {
+    /// Returns streams without bytes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes of a stream.
+    pub fn push(&mut self, stream: Stream, bytes: &[u8]) {
+        self.of(stream).push(bytes);
+    }
+
+    /// Takes note of bytes of a stream that cannot be had any more.
+    pub fn skip(&mut self, stream: Stream, len_bytes: u64) {
+        self.of(stream).skip(len_bytes);
+    }
+
+    /// Returns what was kept, as text.
+    #[must_use]
+    pub fn into_text(self) -> OutputText {
+        OutputText::new(self.stdout, self.stderr)
+    }
+
+    const fn of(&mut self, stream: Stream) -> &mut CapturedStream {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
     }
 }
 

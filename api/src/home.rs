@@ -74,15 +74,25 @@ impl Home {
     ///
     /// When no variable names it, or when it is too long to hold sockets.
     pub fn from_environment() -> Result<Self, HomeError> {
-        Self::resolve(|name| std::env::var_os(name))
+        Self::resolve(None, |name| std::env::var_os(name))
     }
 
-    fn resolve(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, HomeError> {
+    /// Takes a directory as home in place of the one that `PYRO_HOME` names. What else the environment says holds.
+    ///
+    /// # Errors
+    ///
+    /// When it is too long to hold sockets.
+    pub fn from_environment_at(root: &Path) -> Result<Self, HomeError> {
+        Self::resolve(Some(root), |name| std::env::var_os(name))
+    }
+
+    fn resolve(root: Option<&Path>, variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, HomeError> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         // The XDG specification says that a relative path there is to be ignored.
         let xdg = || set("XDG_DATA_HOME").filter(|path| path.is_absolute()).map(|data| data.join("pyro"));
         let user = || set("HOME").map(|home| home.join(".local/share/pyro"));
-        let root = set("PYRO_HOME").or_else(xdg).or_else(user).ok_or(HomeError::Unset)?;
+        let found = || set("PYRO_HOME").or_else(xdg).or_else(user);
+        let root = root.map(Path::to_owned).or_else(found).ok_or(HomeError::Unset)?;
         let home = Self::at(&root)?;
         match set("PYRO_ENVIRONMENT_CACHE_DIR") {
             None => Ok(home),
@@ -224,7 +234,7 @@ mod tests {
     use super::*;
 
     fn resolve(variables: &[(&str, &str)]) -> Result<Home, HomeError> {
-        Home::resolve(|name| {
+        Home::resolve(None, |name| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
         })
     }
@@ -246,6 +256,9 @@ mod tests {
         let here = std::env::current_dir().unwrap();
         assert_eq!(home.root(), here.join("rel"));
         assert_eq!(home.environments(), here.join("cache"));
+        let variable = |name: &str| (name == "PYRO_ENVIRONMENT_CACHE_DIR").then(|| "/cache".into());
+        let named = Home::resolve(Some(Path::new("/named")), variable).unwrap();
+        assert_eq!((named.root(), named.environments()), (Path::new("/named"), PathBuf::from("/cache")));
         assert_eq!(Home::at(Path::new("/a")).unwrap().environments(), Path::new("/a/environments"));
     }
 

@@ -24,8 +24,11 @@ mod captured;
 mod client;
 mod daemon_process;
 mod error;
+mod events;
 mod frame;
+mod history;
 mod home;
+mod host_path;
 pub mod json;
 mod keyboard;
 mod link;
@@ -43,15 +46,18 @@ mod signal;
 
 pub use attach::{Attachment, ShellEvent};
 pub use cancel::CancelToken;
-pub use captured::{CAPTURED_HEAD_BYTES, CAPTURED_TAIL_BYTES, CapturedStream, CapturedText};
+pub use captured::{CAPTURED_HEAD_BYTES, CAPTURED_TAIL_BYTES, CapturedOutput, CapturedStream, CapturedText};
 pub use client::{CallError, Client, ClientInfo, ConnectError, Incoming, Sender, Start, TransportError};
 pub use daemon_process::{StartError, stop_daemon};
 pub use error::{ApiError, ErrorCode};
+pub use events::{Events, NextEvent};
 pub use frame::{
     Decoder, FRAME_HEAD_BYTES, Frame, FrameError, FrameHead, FrameKind, INPUT_LEN_MAX, Input, JSON_LEN_MAX,
     OUTPUT_LEN_MAX, Stream, encode_input, encode_message, encode_output,
 };
+pub use history::History;
 pub use home::{Home, HomeError};
+pub use host_path::resolve_host_path;
 pub use keyboard::Keyboard;
 pub use link::Link;
 pub use log_check::{

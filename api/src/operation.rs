@@ -38,6 +38,8 @@ pub trait Operation: Into<Request> + Clone {
 macro_rules! operations {
     (@id $request:ident $id:ident) => { $request.$id };
     (@id $request:ident) => { None };
+    (@identify $request:ident $id:ident) => { $request.$id.get_or_insert_with(new_request_id) };
+    (@identify $request:ident) => { {} };
     (@name $id:ident $name:ident) => { stringify!($name) };
     ($($(#[$doc:meta])* $name:ident($request:ty $(, $id:ident)?) -> $response:ty,)+) => {
         /// All that can be asked of the daemon.
@@ -65,6 +67,21 @@ macro_rules! operations {
 
             /// The names of the requests that change something, in the order of the table.
             pub const CHANGING: &'static [&'static str] = &[$($(operations!(@name $id $name),)?)+];
+        }
+
+        /// Any request at all, for clients that take its name from outside.
+        impl Operation for Request {
+            type Response = Response;
+
+            fn response(response: Response) -> Option<Response> {
+                Some(response)
+            }
+
+            fn identify(&mut self) {
+                match self {
+                    $(Self::$name(_request) => { operations!(@identify _request $($id)?); })+
+                }
+            }
         }
 
         $(

@@ -11,7 +11,7 @@ use pyro_core::Face;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::captured::CapturedStream;
+use crate::captured::{CapturedOutput, CapturedStream};
 
 pub use mount::{MountObject, UmountResult};
 pub use shell::{
@@ -106,7 +106,7 @@ pub struct RunResult {
 impl RunResult {
     /// Joins the end of a command with its output.
     #[must_use]
-    pub fn new(outcome: RunOutcome, stdout: CapturedStream, stderr: CapturedStream) -> Self {
+    pub fn new(outcome: RunOutcome, output: CapturedOutput) -> Self {
         Self {
             vm_id: outcome.vm_id,
             environment: outcome.environment,
@@ -118,7 +118,7 @@ impl RunResult {
             cleanup: outcome.cleanup,
             signal: outcome.signal,
             timed_out: outcome.timed_out,
-            output: OutputText::new(stdout, stderr),
+            output: output.into_text(),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::home::Home;
 use crate::link::{Link, is_stopping};
 use crate::message::{Progress, RunProgress};
 use crate::operation::Operation;
-use crate::request::{Resume, RunRequest, WorkspaceExecRequest};
+use crate::request::{Resume, RunRequest, VmExecRequest, WorkspaceExecRequest};
 use crate::request_id::new_request_id;
 use crate::response::{ExecOutcome, RunOutcome};
 
@@ -41,6 +41,24 @@ impl Followed for RunRequest {
 
     fn output_len(outcome: &RunOutcome) -> Resume {
         Resume { stdout_offset: outcome.stdout_bytes, stderr_offset: outcome.stderr_bytes }
+    }
+
+    fn exit_code(outcome: &RunOutcome) -> u8 {
+        outcome.exit_code
+    }
+}
+
+impl Followed for VmExecRequest {
+    fn request_id(&mut self) -> &mut Option<RequestId> {
+        &mut self.request_id
+    }
+
+    fn resume(&mut self) -> &mut Option<Resume> {
+        &mut self.resume
+    }
+
+    fn output_len(outcome: &RunOutcome) -> Resume {
+        RunRequest::output_len(outcome)
     }
 
     fn exit_code(outcome: &RunOutcome) -> u8 {

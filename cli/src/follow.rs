@@ -1,6 +1,6 @@
 //! A command in a guest, followed to its end.
 
-use pyro_api::{CancelToken, CapturedStream, Followed, Progress, Run, RunEvent, Stream};
+use pyro_api::{CancelToken, CapturedOutput, Followed, Progress, Run, RunEvent, Stream};
 
 use crate::exit::Failure;
 use crate::interrupts::Interrupts;
@@ -16,21 +16,17 @@ pub(crate) fn command_line(words: &[String]) -> String {
 }
 
 /// Follows a command and keeps what it prints, for a JSON result.
-pub(crate) fn capture<Asked: Followed>(
-    request: Asked,
-) -> Result<(Asked::Response, CapturedStream, CapturedStream), Failure> {
-    let (mut stdout, mut stderr) = (CapturedStream::new(), CapturedStream::new());
+pub(crate) fn capture<Asked: Followed>(request: Asked) -> Result<(Asked::Response, CapturedOutput), Failure> {
+    let mut output = CapturedOutput::new();
     let outcome = follow(request, &mut |event| {
         match event {
-            Shown::Output(Stream::Stdout, bytes) => stdout.push(&bytes),
-            Shown::Output(Stream::Stderr, bytes) => stderr.push(&bytes),
-            Shown::Gap(Stream::Stdout, len_bytes) => stdout.skip(len_bytes),
-            Shown::Gap(Stream::Stderr, len_bytes) => stderr.skip(len_bytes),
+            Shown::Output(stream, bytes) => output.push(stream, &bytes),
+            Shown::Gap(stream, len_bytes) => output.skip(stream, len_bytes),
             Shown::Progress(_) => {}
         }
         Ok(())
     })?;
-    Ok((outcome, stdout, stderr))
+    Ok((outcome, output))
 }
 
 /// What happens before the end.

@@ -6,7 +6,6 @@ mod detach_keys;
 mod event_line;
 mod exit;
 mod follow;
-mod host_path;
 mod interrupts;
 mod live_view;
 mod progress_view;

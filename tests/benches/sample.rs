@@ -12,6 +12,8 @@ pub(crate) enum Goal {
     SpeedAtLeast(f64),
     /// Our time is below that, whatever others take.
     Below(Duration),
+    /// Our time is less than that longer than the baseline's.
+    BelowAbove(Duration),
     /// The ratio is that of the speeds, and only reported.
     Speed,
     /// It is only reported.
@@ -69,11 +71,15 @@ impl Samples {
                 format!("speed at least {least}: {}", verdict(reached))
             }
             Goal::Below(limit) => format!("below {} ms: {}", limit.as_millis(), verdict(ours < limit)),
+            Goal::BelowAbove(limit) => {
+                let reached = base.is_some_and(|base| ours.saturating_sub(base) < limit);
+                format!("below {} ms above: {}", limit.as_millis(), verdict(reached))
+            }
             Goal::None | Goal::Speed => String::new(),
         };
         let ratio = match goal {
             Goal::SpeedAtLeast(_) | Goal::Speed => times.map(f64::recip),
-            Goal::AtMost(_) | Goal::Below(_) | Goal::None => times,
+            Goal::AtMost(_) | Goal::Below(_) | Goal::BelowAbove(_) | Goal::None => times,
         };
         let (what, baseline) = (what.to_owned(), baseline.to_owned());
         Row { what, ours: ms(ours), baseline, base: base.map_or_else(String::new, ms), ratio, goal: verdict }

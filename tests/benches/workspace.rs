@@ -47,14 +47,14 @@ pub(crate) fn measure(show: fn(&Row)) {
 }
 
 /// A started workspace.
-struct Place<'a> {
+pub(crate) struct Place<'a> {
     pyro: &'a Pyro,
     name: &'static str,
-    id: String,
+    pub(crate) id: String,
 }
 
 impl<'a> Place<'a> {
-    fn new(pyro: &'a Pyro, name: &'static str, options: &[&str]) -> Self {
+    pub(crate) fn new(pyro: &'a Pyro, name: &'static str, options: &[&str]) -> Self {
         let arguments = [&["workspace", "create", "debian:12", "--id-only"], options].concat();
         let created = pyro.run(&arguments);
         assert_eq!(created.code, Some(0), "{}", created.err());
@@ -63,7 +63,7 @@ impl<'a> Place<'a> {
         place
     }
 
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let info = ClientInfo { client: "bench".to_owned(), face: Face::Cli };
         let home = Home::at(self.pyro.home()).expect("the home is there");
         Client::connect(&home, &info, &Start::Never).expect("the daemon runs")
@@ -80,7 +80,7 @@ impl<'a> Place<'a> {
         succeed(self.command(&["workspace", "exec", &self.id, "--", "true"]));
     }
 
-    fn exec_by_socket(&self, client: &mut Client) {
+    pub(crate) fn exec_by_socket(&self, client: &mut Client) {
         let request = WorkspaceExecRequest {
             workspace_id: self.id.clone(),
             command: "true".to_owned(),

@@ -8,6 +8,7 @@ mod mount_point;
 pub mod powercut;
 mod pyro;
 pub mod torture;
+pub mod typed_dicts;
 
 pub use mount_point::MountPoint;
 pub use pyro::{Output, Pyro, QEMU, SANDBOX, dist, environments, finish, signal, tools};

@@ -14,6 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pyro-fusefs", &["pyro-core", "pyro-protocol", "pyro-store"]),
     ("pyro-guest-agent", &["pyro-protocol"]),
     ("pyro-protocol", &[]),
+    ("pyro-python", &["pyro-api"]),
     ("pyro-runtime", &["pyro-core", "pyro-protocol"]),
     ("pyro-store", &["pyro-core"]),
     (

@@ -10,6 +10,7 @@ mod layering;
 mod log;
 mod mount;
 mod powercut;
+mod python;
 mod races;
 mod refusals;
 mod repeat;

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{OutputText, is_false};
-use crate::captured::CapturedStream;
+use crate::captured::CapturedOutput;
 
 /// A workspace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -192,7 +192,7 @@ pub struct ExecResult {
 impl ExecResult {
     /// Joins the end of a command with its output.
     #[must_use]
-    pub fn new(outcome: ExecOutcome, stdout: CapturedStream, stderr: CapturedStream) -> Self {
+    pub fn new(outcome: ExecOutcome, output: CapturedOutput) -> Self {
         Self {
             workspace_id: outcome.workspace_id,
             environment: outcome.environment,
@@ -205,7 +205,7 @@ impl ExecResult {
             execution_mode: outcome.execution_mode,
             signal: outcome.signal,
             timed_out: outcome.timed_out,
-            output: OutputText::new(stdout, stderr),
+            output: output.into_text(),
         }
     }
 }

@@ -28,8 +28,8 @@ pub(crate) fn execute(args: RunArgs) -> Result<ExitCode, Failure> {
 
 /// Runs and prints the result with its output.
 pub(crate) fn run_to_json(request: RunRequest) -> Result<RunOutcome, Failure> {
-    let (outcome, stdout, stderr) = capture(request)?;
-    let result = RunResult::new(outcome.clone(), stdout, stderr);
+    let (outcome, output) = capture(request)?;
+    let result = RunResult::new(outcome.clone(), output);
     Sink::stdout()?.own(&json::document(&result))?;
     Ok(outcome)
 }

@@ -2,18 +2,19 @@
 
 use std::process::ExitCode;
 
+use pyro_api::resolve_host_path;
+
 use super::status::object_text;
 use crate::arguments::WorkspaceCreateArgs;
 use crate::commands::print;
 use crate::exit::{Failure, Format};
-use crate::host_path;
 use crate::progress_view::call_with_progress;
 use crate::sanitize;
 
 pub(crate) fn execute(args: WorkspaceCreateArgs) -> Result<ExitCode, Failure> {
     let WorkspaceCreateArgs { mut request, labels, id_only, format } = args;
     if let Some(path) = &request.seed_path {
-        request.seed_path = Some(host_path::resolve(path)?);
+        request.seed_path = Some(resolve_host_path(path)?);
     }
     request.labels = labels.into_iter().collect();
     let format = Format::from_flag(format.json);

@@ -16,8 +16,8 @@ pub(crate) fn execute(args: WorkspaceExecArgs) -> Result<ExitCode, Failure> {
     request.command = command_line(&words);
     let exit_code = match Format::from_flag(format.json) {
         Format::Json => {
-            let (outcome, stdout, stderr) = capture(request)?;
-            let result = ExecResult::new(outcome, stdout, stderr);
+            let (outcome, output) = capture(request)?;
+            let result = ExecResult::new(outcome, output);
             Sink::stdout()?.own(&json::document(&result))?;
             result.exit_code
         }

@@ -2,10 +2,7 @@
 
 use std::process::ExitCode;
 
-use pyro_api::{
-    CapturedStream, CommandRecord, GapCause, Incoming, LogEntry, OutputText, Progress, Stream, WorkspaceLogs,
-    WorkspaceLogsRequest, json,
-};
+use pyro_api::{CommandRecord, GapCause, History, Incoming, Progress, Stream, WorkspaceLogsRequest, json};
 
 use crate::exit::{Failure, Format};
 use crate::follow::{gap_line, missing_line};
@@ -22,40 +19,9 @@ pub(crate) fn execute(request: WorkspaceLogsRequest, format: Format) -> Result<E
 }
 
 fn as_json(request: WorkspaceLogsRequest) -> Result<(), Failure> {
-    let mut entries = Vec::new();
-    let mut open: Option<(CommandRecord, CapturedStream, CapturedStream)> = None;
-    let close = |open: Option<(CommandRecord, CapturedStream, CapturedStream)>,
-                 entries: &mut Vec<LogEntry>| {
-        if let Some((record, stdout, stderr)) = open {
-            entries.push(LogEntry { record, output: OutputText::new(stdout, stderr) });
-        }
-    };
-    let end = Session::starting()?.connect()?.call(request, |incoming| match incoming {
-        Incoming::Progress(Progress::Record(record)) => {
-            let next = Some((record, CapturedStream::new(), CapturedStream::new()));
-            close(std::mem::replace(&mut open, next), &mut entries);
-        }
-        Incoming::Output(stream, bytes) => {
-            if let Some((_, stdout, stderr)) = &mut open {
-                match stream {
-                    Stream::Stdout => stdout.push(&bytes),
-                    Stream::Stderr => stderr.push(&bytes),
-                }
-            }
-        }
-        Incoming::Progress(Progress::Gap { stream, from, to, .. }) => {
-            if let Some((_, stdout, stderr)) = &mut open {
-                match stream {
-                    Stream::Stdout => stdout.skip(to.saturating_sub(from)),
-                    Stream::Stderr => stderr.skip(to.saturating_sub(from)),
-                }
-            }
-        }
-        _ => {}
-    })?;
-    close(open, &mut entries);
-    let logs = WorkspaceLogs { workspace_id: end.workspace_id, count: end.count, entries };
-    Ok(Sink::stdout()?.own(&json::document(&logs))?)
+    let mut history = History::new();
+    let end = Session::starting()?.connect()?.call(request, |incoming| history.push(incoming))?;
+    Ok(Sink::stdout()?.own(&json::document(&history.finish(end)))?)
 }
 
 fn as_text(request: WorkspaceLogsRequest) -> Result<(), Failure> {

@@ -4,10 +4,12 @@ use std::io;
 use std::process::ExitCode;
 
 use nix::sys::signal::Signal;
-use pyro_api::{CancelToken, Incoming, Progress, SyncResult, WorkspaceSyncPushRequest, json, new_request_id};
+use pyro_api::{
+    CancelToken, Incoming, Progress, SyncResult, WorkspaceSyncPushRequest, json, new_request_id,
+    resolve_host_path,
+};
 
 use crate::exit::{Failure, Format, error_line, error_text};
-use crate::host_path;
 use crate::interrupts::Interrupts;
 use crate::progress_view::ProgressView;
 use crate::sanitize;
@@ -15,7 +17,7 @@ use crate::session::Session;
 use crate::sink::Sink;
 
 pub(super) fn execute(mut request: WorkspaceSyncPushRequest, format: Format) -> Result<ExitCode, Failure> {
-    request.source_path = host_path::resolve(&request.source_path)?;
+    request.source_path = resolve_host_path(&request.source_path)?;
     // With it the next daemon answers for what the last one did.
     request.request_id.get_or_insert_with(new_request_id);
     let token = CancelToken::new();

@@ -1,14 +1,18 @@
-//! Paths of the host in arguments. The daemon has another working directory and perhaps another home, so it gets them in
+//! Paths of the host in requests. The daemon has another working directory and perhaps another home, so it gets them in
 //! full.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use pyro_api::{ApiError, ErrorCode};
+use crate::error::{ApiError, ErrorCode};
 
 /// Returns the path without links and relative parts. A `~` at its beginning is the user's home, also where no shell
 /// has seen it, as in `--seed-path=~/src`.
-pub(crate) fn resolve(path: &str) -> Result<String, ApiError> {
+///
+/// # Errors
+///
+/// When nothing is there, or when the path is not UTF-8.
+pub fn resolve_host_path(path: &str) -> Result<String, ApiError> {
     let found = std::fs::canonicalize(expand(path, std::env::var_os("HOME"))?)
         .map_err(|error| unusable(format_args!("failed to find {path}: {error}")))?;
     let text = found.into_os_string().into_string();
@@ -57,8 +61,8 @@ mod tests {
         std::fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink(&real, dir.path().join("link")).unwrap();
         let path = dir.path().join("link/../link/.");
-        assert_eq!(resolve(path.to_str().unwrap()).unwrap(), real.to_str().unwrap());
-        let error = resolve("/nonexistent/x").unwrap_err();
+        assert_eq!(resolve_host_path(path.to_str().unwrap()).unwrap(), real.to_str().unwrap());
+        let error = resolve_host_path("/nonexistent/x").unwrap_err();
         assert!(
             error.code == ErrorCode::SourceUnusable && error.message.contains("/nonexistent/x"),
             "{error}"
