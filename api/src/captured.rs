@@ -12,8 +12,10 @@ pub const CAPTURED_HEAD_BYTES: usize = 512 * 1024;
 pub const CAPTURED_TAIL_BYTES: usize = 512 * 1024;
 
 /// Takes a stream of any length and keeps its beginning and its end, in bounded memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CapturedStream {
+    head_max: usize,
+    tail_max: usize,
     head: Vec<u8>,
     tail: VecDeque<u8>,
     len_bytes: u64,
@@ -38,19 +40,32 @@ impl CapturedStream {
     /// Returns a stream without bytes.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::keeping(CAPTURED_HEAD_BYTES, CAPTURED_TAIL_BYTES)
+    }
+
+    /// Returns a stream without bytes, of which other lengths are kept.
+    #[must_use]
+    pub const fn keeping(head_bytes: usize, tail_bytes: usize) -> Self {
+        Self {
+            head_max: head_bytes,
+            tail_max: tail_bytes,
+            head: Vec::new(),
+            tail: VecDeque::new(),
+            len_bytes: 0,
+            broken: false,
+        }
     }
 
     /// Takes the next bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         self.len_bytes += u64::try_from(bytes.len()).expect("a slice is shorter than 2^64");
-        let room = if self.broken { 0 } else { CAPTURED_HEAD_BYTES - self.head.len() };
+        let room = if self.broken { 0 } else { self.head_max - self.head.len() };
         let to_head = bytes.len().min(room);
         let (head, rest) = bytes.split_at(to_head);
         self.head.extend_from_slice(head);
         // Of more than a whole tail, only the last part can stay.
-        let rest = &rest[rest.len().saturating_sub(CAPTURED_TAIL_BYTES)..];
-        let surplus = (self.tail.len() + rest.len()).saturating_sub(CAPTURED_TAIL_BYTES);
+        let rest = &rest[rest.len().saturating_sub(self.tail_max)..];
+        let surplus = (self.tail.len() + rest.len()).saturating_sub(self.tail_max);
         self.tail.drain(..surplus);
         self.tail.extend(rest);
     }
@@ -89,6 +104,12 @@ impl CapturedStream {
     }
 }
 
+impl Default for CapturedStream {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Both streams of a command, kept for a JSON result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CapturedOutput {
@@ -101,6 +122,14 @@ impl CapturedOutput {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Returns streams without bytes, of which other lengths are kept.
+    #[must_use]
+    pub const fn keeping(head_bytes: usize, tail_bytes: usize) -> Self {
+        let stream = CapturedStream::keeping(head_bytes, tail_bytes);
+        let stderr = CapturedStream::keeping(head_bytes, tail_bytes);
+        Self { stdout: stream, stderr }
     }
 
     /// Takes the next bytes of a stream.

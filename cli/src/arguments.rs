@@ -1,6 +1,7 @@
 //! The grammar of the command line. Flags that are fields of a request stand in `pyro-api`.
 
 mod log;
+mod mcp;
 mod shell;
 mod workspace;
 
@@ -12,6 +13,7 @@ use pyro_api::{DoctorRequest, EnvInspectRequest, EnvPullRequest, RunRequest};
 pub(crate) use log::{
     ExportFormat, LogArgs, LogCommand, LogEventsArgs, LogExportArgs, LogRepairArgs, LogVerifyArgs,
 };
+pub(crate) use mcp::{McpCommand, McpServeArgs};
 pub(crate) use shell::{ShellAttachArgs, ShellCommand, ShellOpenArgs, ShellReadArgs, SyncCommand};
 pub(crate) use workspace::{WorkspaceCommand, WorkspaceCreateArgs, WorkspaceExecArgs};
 
@@ -99,6 +101,9 @@ pub(crate) enum Command {
     Mount(MountArgs),
     /// Takes a mount away
     Umount(UmountArgs),
+    /// Serves agents over the Model Context Protocol
+    #[command(subcommand, arg_required_else_help = true)]
+    Mcp(McpCommand),
     /// Runs, shows and ends the daemon that owns the log and the guests
     #[command(subcommand, arg_required_else_help = true)]
     Daemon(DaemonCommand),

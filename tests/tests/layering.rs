@@ -8,11 +8,12 @@ use serde_json::Value;
 /// Package, and the own packages that it may name as normal dependencies.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("pyro-api", &["pyro-core"]),
-    ("pyro-cli", &["pyro-api", "pyro-daemon"]),
+    ("pyro-cli", &["pyro-api", "pyro-daemon", "pyro-mcp"]),
     ("pyro-core", &[]),
     ("pyro-daemon", &["pyro-api", "pyro-core", "pyro-fusefs", "pyro-runtime", "pyro-store"]),
     ("pyro-fusefs", &["pyro-core", "pyro-protocol", "pyro-store"]),
     ("pyro-guest-agent", &["pyro-protocol"]),
+    ("pyro-mcp", &["pyro-api"]),
     ("pyro-protocol", &[]),
     ("pyro-python", &["pyro-api"]),
     ("pyro-runtime", &["pyro-core", "pyro-protocol"]),

@@ -8,6 +8,7 @@ mod guest;
 mod host_sandbox;
 mod layering;
 mod log;
+mod mcp;
 mod mount;
 mod powercut;
 mod python;

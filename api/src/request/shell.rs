@@ -74,10 +74,12 @@ pub struct ShellOpenRequest {
     /// Width of the terminal in characters, 1 to 65535
     #[serde(default = "cols")]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = COLS))]
+    #[schemars(range(min = 1))]
     pub cols: u16,
     /// Height of the terminal in characters, 1 to 65535
     #[serde(default = "rows")]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = ROWS))]
+    #[schemars(range(min = 1))]
     pub rows: u16,
     /// Makes a repetition harmless: a second request with the same UUID gets the outcome of the first
     #[serde(default, with = "crate::request_id", skip_serializing_if = "Option::is_none")]
@@ -106,6 +108,7 @@ shell_requests! {
         /// Most characters to return, 1 or more
         #[serde(default = "max_chars")]
         #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = MAX_CHARS))]
+        #[schemars(range(min = 1))]
         max_chars: u64,
         /// Leave out what steers the terminal: text and line ends only
         #[serde(default)]

@@ -24,10 +24,12 @@ pub struct WorkspaceCreateRequest {
     /// Virtual CPUs, 1 to 32
     #[serde(default = "vcpu_count")]
     #[cfg_attr(feature = "clap", arg(long, value_name = "N", default_value_t = VCPU_COUNT))]
+    #[schemars(range(min = 1))]
     pub vcpu_count: u32,
     /// Memory in MiB, 128 up to what the host can spare
     #[serde(default = "mem_mib")]
     #[cfg_attr(feature = "clap", arg(long, value_name = "MIB", default_value_t = MEM_MIB))]
+    #[schemars(range(min = 128))]
     pub mem_mib: u64,
     /// Time to live from now on in seconds, 60 to 2592000 (30 days); 0 sets no end
     #[serde(default = "ttl_seconds")]
@@ -99,6 +101,7 @@ pub struct WorkspaceExecRequest {
     /// Time for the command in seconds; then it is killed with all it started, and the exit code is 124
     #[serde(default = "timeout_seconds")]
     #[cfg_attr(feature = "clap", arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_SECONDS))]
+    #[schemars(range(min = 1))]
     pub timeout_seconds: u64,
     /// Makes a repetition harmless: a second request with the same UUID gets the outcome of the first
     #[serde(default, with = "crate::request_id", skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,7 @@ mod demo;
 mod doctor;
 mod env;
 pub(crate) mod log;
+pub(crate) mod mcp;
 mod mount;
 mod run;
 mod workspace;
@@ -23,6 +24,7 @@ use crate::sink::Sink;
 use daemon::DaemonRun;
 use log::repair::LogRepair;
 use log::verify::LogVerification;
+use mcp::McpServe;
 
 /// What the arguments ask this process to be.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub enum Invocation {
     VerifyLog(LogVerification),
     /// What repairs the log, which no daemon has open.
     RepairLog(LogRepair),
+    /// The MCP server.
+    ServeMcp(McpServe),
     /// The first process of a host sandbox, with its arguments.
     SandboxInit(Vec<OsString>),
 }
@@ -56,6 +60,10 @@ impl Cli {
             },
             Command::Mount(args) => (Format::from_flag(args.format.json), mount::mount(args)),
             Command::Umount(args) => (Format::from_flag(args.format.json), mount::umount(args)),
+            Command::Mcp(command) => match mcp::execute(command) {
+                mcp::Execution::Become(serve) => return Invocation::ServeMcp(serve),
+                mcp::Execution::Done(format, result) => (format, result),
+            },
             Command::Daemon(command) => match daemon::execute(command) {
                 daemon::Execution::Become(run) => return Invocation::Daemon(run),
                 daemon::Execution::Done(format, result) => (format, result),

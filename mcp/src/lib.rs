@@ -1,0 +1,56 @@
+//! The MCP server of pyro: tools for agents, each of which is one call of the daemon.
+
+mod arguments;
+mod call;
+mod output;
+mod server;
+mod settings;
+mod tool;
+mod tools;
+
+use rmcp::ServiceExt as _;
+use rmcp::service::ServerInitializeError;
+
+pub use settings::{Profile, ProfileError, Settings};
+
+use server::Server;
+
+/// Why the server ended before its client did.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The system refused what the server needs.
+    #[error("failed to start the server: {0}")]
+    Start(#[source] std::io::Error),
+    /// The client did not begin as the protocol says.
+    #[error("the client did not begin a session: {0}")]
+    Session(#[source] Box<ServerInitializeError>),
+}
+
+/// Serves one client on standard input and output, until it ends its side. Nothing else may use them meanwhile.
+///
+/// # Errors
+///
+/// When the server cannot start, or the client speaks something else.
+pub fn serve_stdio(settings: Settings) -> Result<(), ServeError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    let runtime = runtime.map_err(ServeError::Start)?;
+    let ended = runtime.block_on(async {
+        let served = Server::new(settings).serve(rmcp::transport::stdio()).await;
+        match served {
+            Ok(running) => {
+                // Whatever ended the session, there is nobody left to tell.
+                let _reason = running.waiting().await;
+                Ok(())
+            }
+            // It went before it said anything.
+            Err(ServerInitializeError::ConnectionClosed(_)) => Ok(()),
+            Err(error) => Err(ServeError::Session(Box::new(error))),
+        }
+    });
+    // A read of standard input cannot be taken back, and calls that are under way end with their connection.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Threads that take and answer requests; those who wait for the daemon have their own.
+const WORKERS: usize = 2;
