@@ -65,19 +65,14 @@ fn command(answer: &Value) -> String {
     text
 }
 
-/// Says how much of a stream is missing in the middle, and where the whole of it is.
+/// Says how much of a stream is missing in the middle, and how to get at it.
 fn left_out(answer: &Value, stream: &str) -> String {
     let kept = answer[stream].as_str().map_or(0, str::len);
     let len = answer[format!("{stream}_bytes")].as_u64().unwrap_or_default();
     let missing = len.saturating_sub(u64::try_from(kept).unwrap_or_default());
-    match (answer["workspace_id"].as_str(), answer["sequence"].as_u64()) {
-        (Some(workspace), Some(sequence)) => format!(
-            "[{missing} bytes of {stream} are left out in the middle; all of it is in pyro://workspaces/{workspace}/logs/{sequence}/{stream}]\n"
-        ),
-        _ => format!(
-            "[{missing} bytes of {stream} are left out in the middle; let the command write to a file in a workspace to look at it in parts]\n"
-        ),
-    }
+    format!(
+        "[{missing} bytes of {stream} are left out in the middle; a command that writes to a file in a workspace can be looked at in parts]\n"
+    )
 }
 
 /// Returns what a shell printed and where to read on.
