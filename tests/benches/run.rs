@@ -6,6 +6,7 @@
 mod books;
 mod by_hand;
 mod history;
+mod mount;
 mod sample;
 mod workspace;
 
@@ -23,8 +24,12 @@ const ROUNDS_FAST: usize = 60;
 const ROUNDS_BOOT: usize = 7;
 
 /// The tables, which can be asked for by name.
-const TABLES: [(&str, fn()); 3] =
-    [("commands", commands), ("workspace", || workspace::measure(show)), ("books", || books::measure(show))];
+const TABLES: [(&str, fn()); 4] = [
+    ("commands", commands),
+    ("workspace", || workspace::measure(show)),
+    ("mount", || mount::measure(show)),
+    ("books", || books::measure(show)),
+];
 
 /// Measures the tables that the arguments name, or all: `cargo bench -p pyro-tests -- books`.
 fn main() {
