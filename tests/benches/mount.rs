@@ -109,6 +109,8 @@ impl<'a> Mounted<'a> {
         let watched = self.idle_percent();
         for follower in &mut followers {
             follower.kill().expect("a child can be killed");
+        }
+        for follower in &mut followers {
             follower.wait().expect("a child can be waited for");
         }
         let what = format!("processor time of a daemon with 1,000 idle followers (without: {alone:.2} %)");
