@@ -44,6 +44,7 @@ pub struct DaemonOptions {
 /// to [`DaemonOptions::ready`].
 pub fn run(options: DaemonOptions) -> anyhow::Result<()> {
     startup::init_tracing();
+    startup::allow_descriptors();
     let DaemonOptions { home, mut ready } = options;
     let started =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartupError::Runtime);

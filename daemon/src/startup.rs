@@ -12,6 +12,7 @@ use pyro_runtime::host::Tools;
 use pyro_runtime::process::ProcessRef;
 use pyro_store::outputs::{OutputError, Outputs};
 use pyro_store::{BaseInfo, EventLog, OpenError, Options, ReadError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -178,6 +179,22 @@ fn check_base(state: &State, base: Option<BaseInfo>) -> Result<(), StartupError>
 fn host_mem_mib() -> u64 {
     let info = rustix::system::sysinfo();
     info.totalram as u64 * u64::from(info.mem_unit) / (1024 * 1024)
+}
+
+/// Most descriptors that the daemon has at once: enough for a thousand clients and as many followers of files several times
+/// over. Some programs that it starts go through all that they may have.
+const DESCRIPTORS_MAX: u64 = 65_536;
+
+/// Takes as many descriptors as the host lets it: what a login gives by default is less than the followers of one command
+/// may need.
+pub(crate) fn allow_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.map_or(DESCRIPTORS_MAX, |most| most.min(DESCRIPTORS_MAX));
+    if limit.current.is_some_and(|current| current < most)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(most), ..limit })
+    {
+        tracing::warn!(%error, "the number of descriptors stays limited");
+    }
 }
 
 /// What is written without `PYRO_LOG`. `notify` tells of each removed directory that it need not be watched any more.

@@ -23,7 +23,7 @@ use crate::live::{At, LiveCalls, Owners, Wanted, is_live};
 use crate::node::{Node, WorkspaceFile};
 use crate::nodes::Nodes;
 use crate::passthrough::Backings;
-use crate::signals::process_of;
+use crate::signals::{Caller, process_of};
 use crate::tree;
 use crate::view::{View, ViewError};
 use crate::waiting::{NoBytes, Read, Waiting};
@@ -371,7 +371,7 @@ impl Filesystem for Adapter {
                 content: content.clone(),
                 offset,
                 size,
-                thread: request.pid(),
+                caller: Caller::seen(request.pid()),
                 blocks: !is_nonblocking(flags),
                 answer: Box::new(answer),
             });

@@ -16,7 +16,7 @@ use pyro_core::WorkspaceId;
 use pyro_store::outputs::StreamId;
 
 use crate::content::{Content, Held};
-use crate::signals::is_signalled;
+use crate::signals::{Caller, Look};
 use crate::view::{Change, Next, View, ViewError};
 
 /// How often it is looked whether those who wait have a signal to take.
@@ -83,8 +83,8 @@ pub(crate) struct Read {
     pub(crate) content: Content,
     pub(crate) offset: u64,
     pub(crate) size: usize,
-    /// The thread that reads; 0 when it cannot be seen.
-    pub(crate) thread: u32,
+    /// The thread that reads; `None` when it cannot be seen.
+    pub(crate) caller: Option<Caller>,
     pub(crate) blocks: bool,
     pub(crate) answer: Answer,
 }
@@ -106,7 +106,7 @@ struct Inner {
     woken: HashSet<Key>,
     /// There may be more events.
     log_grew: bool,
-    /// Which of those who wait is looked at next.
+    /// How many of those who wait come before the one that is looked at next.
     check_next: usize,
     /// When they are looked at next; `None` when nobody waited the last time.
     check_at: Option<Instant>,
@@ -161,7 +161,7 @@ impl Waiting {
 
     fn park(&self, read: Read) {
         let Some(key) = read.content.key() else { return (read.answer)(Ok(Vec::new())) };
-        if read.thread == 0 {
+        if read.caller.is_none() {
             return (read.answer)(Err(NoBytes::Interrupted(Interruption::Unseen)));
         }
         let mut inner = self.inner();
@@ -324,27 +324,20 @@ impl Waiting {
     }
 
     fn check_signals(&self) {
-        let mut inner = self.inner();
-        let threads: Vec<u32> = inner.reads.values().flatten().map(|read| read.thread).collect();
-        let checked: HashSet<u32> = threads
-            .iter()
-            .cycle()
-            .skip(inner.check_next % threads.len().max(1))
-            .take(CHECKED_AT_ONCE.min(threads.len()))
-            .copied()
-            .collect();
-        inner.check_next = inner.check_next.wrapping_add(CHECKED_AT_ONCE);
-        drop(inner);
-        let signalled: HashSet<u32> = checked.into_iter().filter(|thread| is_signalled(*thread)).collect();
-        if signalled.is_empty() {
-            return;
-        }
+        let look = Look::needed();
         let mut ended = Vec::new();
         let mut inner = self.inner();
+        let checked = inner.check_next..inner.check_next + CHECKED_AT_ONCE;
+        let mut place = 0..;
+        let mut is_over = |read: &mut Read| {
+            let is_checked = place.next().is_some_and(|place| checked.contains(&place));
+            is_checked && read.caller.as_mut().is_none_or(|caller| caller.is_signalled(look))
+        };
         for reads in inner.reads.values_mut() {
-            ended.extend(reads.extract_if(.., |read| signalled.contains(&read.thread)));
+            ended.extend(reads.extract_if(.., &mut is_over));
         }
         inner.reads.retain(|_, reads| !reads.is_empty());
+        inner.check_next = if place.start > checked.end { checked.end - ended.len() } else { 0 };
         drop(inner);
         for read in ended {
             (read.answer)(Err(NoBytes::Interrupted(Interruption::Signal)));

@@ -5,17 +5,18 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
-use std::process::{Command as Program, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command as Program, Stdio};
 use std::sync::Arc;
 use std::thread;
 
 use pyro_core::{Command, Event, ExitStatus, Face, Seq, ShellSignal, TerminalSize};
 use pyro_fusefs::{Mount, MountError, RefusalKind, Visibility};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use tempfile::TempDir;
 
 use crate::guests::Guests;
 use crate::tree::{Look as _, Mounted, obstacle, walk, with_mount};
@@ -471,6 +472,63 @@ fn process_that_is_killed() {
     }
 }
 
+/// A mount of another process, which can be killed.
+struct Other {
+    process: Child,
+    path: PathBuf,
+    /// What the process keeps, removed with it.
+    _scratch: TempDir,
+}
+
+impl Other {
+    fn mount(world: &World) -> Self {
+        let path = world.dir().join("mnt");
+        let scratch = tempfile::tempdir().unwrap();
+        let mut process = Program::new(std::env::current_exe().unwrap())
+            .args(["--exact", "mounted::process_that_is_killed", "--nocapture"])
+            .env(KILLED_AT, &path)
+            .env("TMPDIR", scratch.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut output = io::BufReader::new(process.stdout.take().unwrap());
+        while !said.contains("mounted\n") {
+            assert_ne!(io::BufRead::read_line(&mut output, &mut said).unwrap(), 0, "{said}");
+        }
+        Self { process, path, _scratch: scratch }
+    }
+
+    /// Sends a signal that stops it, and returns when it has stopped.
+    fn stop(&self) {
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, Signal::STOP).unwrap();
+        let (_, status) = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped());
+    }
+
+    fn go_on(&self) {
+        kill_process(Pid::from_child(&self.process), Signal::CONT).unwrap();
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        // Nothing is left to do in most cases.
+        let _ended = self.process.kill();
+        let _waited = self.process.wait();
+        let _cleared = pyro_fusefs::clear(&self.path);
+    }
+}
+
+/// > When the daemon is killed, calls that wait and those that come later fail with `ECONNABORTED` or `ENOTCONN`, also on what
+/// > was open or a working directory; only output that was open may stay readable.
+///
 /// > A mount whose daemon was killed is replaced when it is mounted again.
 #[test]
 fn a_dead_mount_is_replaced() {
@@ -478,29 +536,41 @@ fn a_dead_mount_is_replaced() {
         return eprintln!("{obstacle}");
     }
     let world = World::new();
-    let path = world.dir().join("mnt");
-    let scratch = tempfile::tempdir().unwrap();
-    let mut other = Program::new(std::env::current_exe().unwrap())
-        .args(["--exact", "mounted::process_that_is_killed", "--nocapture"])
-        .env(KILLED_AT, &path)
-        .env("TMPDIR", scratch.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = String::new();
-    let mut output = io::BufReader::new(other.stdout.take().unwrap());
-    while !said.contains("mounted\n") {
-        assert_ne!(io::BufRead::read_line(&mut output, &mut said).unwrap(), 0, "{said}");
-    }
+    let mut other = Other::mount(&world);
+    let path = other.path.clone();
     let busy = Mount::new(&path, Visibility::Owner, world.view());
     assert!(matches!(busy, Err(MountError::NotEmpty { .. })), "{busy:?}");
-    let mut waits = cat(&path.join("events.follow"));
-    other.kill().unwrap();
-    other.wait().unwrap();
-    assert!(!waits.wait().unwrap().success(), "it did not wait for the dead");
-    assert_eq!(errno(fs::metadata(&path)), Errno::NOTCONN);
+    let dead = |error: io::Result<_>| [Errno::CONNABORTED, Errno::NOTCONN].contains(&errno(error));
+    let mut follow = File::open(path.join("events.follow")).unwrap();
+    let waits = thread::spawn(move || follow.read(&mut [0; 4096]));
+    let (mut open, dir) = (File::open(path.join("README")).unwrap(), File::open(&path).unwrap());
+    other.kill();
+    assert!(dead(waits.join().unwrap()), "it did not wait for the dead");
+    assert!(dead(open.read(&mut [0; 10])) && dead(fs::metadata(&path).map(|_| 0)));
+    let below = openat(&dir, "README", OFlags::RDONLY, Mode::empty());
+    assert!(dead(below.map(|_| 0).map_err(io::Error::from)));
     world.mount(Visibility::Owner);
     let mut found = BTreeMap::new();
     walk(&Mounted(path.clone()), "", &mut found).unwrap();
     assert!(found.contains_key("README") && Mounted(path).exists("events.jsonl"));
+}
+
+/// > A daemon that was stopped by a signal lets its callers wait until it goes on or is killed.
+#[test]
+fn a_stopped_daemon_holds_its_callers() {
+    if let Some(obstacle) = obstacle() {
+        return eprintln!("{obstacle}");
+    }
+    let world = World::new();
+    let mut other = Other::mount(&world);
+    let readme = other.path.join("README");
+    other.stop();
+    let mut reader = cat(&readme);
+    other.go_on();
+    assert!(reader.wait().unwrap().success());
+    let mut follower = cat(&other.path.join("events.follow"));
+    other.stop();
+    let mut reader = cat(&readme);
+    other.kill();
+    assert!(!reader.wait().unwrap().success() && !follower.wait().unwrap().success());
 }

@@ -199,7 +199,7 @@ impl Books {
 }
 
 /// Returns the processor time that a process has used, in ticks of the clock.
-fn cpu_ticks(pid: i32) -> u64 {
+pub(crate) fn cpu_ticks(pid: i32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process runs");
     let (_, fields) = stat.rsplit_once(')').expect("the name is in parentheses");
     let times = fields.split_whitespace().skip(11).take(2);

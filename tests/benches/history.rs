@@ -40,6 +40,22 @@ pub(crate) fn write(dir: &Path, events: u64) -> State {
     author.state
 }
 
+/// Writes a history of one workspace in which so many commands have ended, and returns it. Its guest is stopped.
+pub(crate) fn write_one(dir: &Path, execs: u64) -> WorkspaceId {
+    /// Asked for, started, ended.
+    const EVENTS_PER_EXEC: u64 = 3;
+    let log = EventLog::open(dir, Options::default()).expect("a new log can be opened");
+    let mut author = Author::new(log, execs * EVENTS_PER_EXEC);
+    let workspace = author.open();
+    author.run(workspace);
+    for _ in 0..execs {
+        author.exec(workspace);
+    }
+    author.stop(workspace);
+    author.flush();
+    workspace
+}
+
 struct Author {
     log: EventLog,
     state: State,
@@ -101,6 +117,11 @@ impl Author {
         } else {
             self.open()
         };
+        self.run(workspace);
+        self.at_work.push(workspace);
+    }
+
+    fn run(&mut self, workspace: WorkspaceId) {
         self.record(Command::RecordStarted(WorkspaceStarted {
             workspace,
             backend: Backend::Firecracker,
@@ -108,7 +129,6 @@ impl Author {
             process: Process { pid: 100_000, start_ticks: self.now.0 / 10_000 },
             boot_ms: 140,
         }));
-        self.at_work.push(workspace);
     }
 
     fn open(&mut self) -> WorkspaceId {

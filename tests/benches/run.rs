@@ -6,6 +6,7 @@
 mod books;
 mod by_hand;
 mod history;
+mod mount;
 mod python;
 mod sample;
 mod workspace;
@@ -24,9 +25,10 @@ const ROUNDS_FAST: usize = 60;
 const ROUNDS_BOOT: usize = 7;
 
 /// The tables, which can be asked for by name.
-const TABLES: [(&str, fn()); 4] = [
+const TABLES: [(&str, fn()); 5] = [
     ("commands", commands),
     ("workspace", || workspace::measure(show)),
+    ("mount", || mount::measure(show)),
     ("python", || python::measure(show)),
     ("books", || books::measure(show)),
 ];

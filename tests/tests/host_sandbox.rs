@@ -1,6 +1,7 @@
 //! `pyro run --allow-host-compat` in namespaces of this host.
 
 use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use pyro_tests::{Pyro, SANDBOX};
 
@@ -96,6 +97,23 @@ fn nothing_of_the_host_is_inherited() {
     assert!(!out.contains("SECRET_OF_THE_HOST") && !out.contains("PYRO_HOME"), "{out}");
     assert!(!out.contains(&home), "a path of the host is visible:\n{out}");
     assert!(err.contains(&format!("cannot access '{home}'")), "{err}");
+}
+
+/// Catches a daemon that runs out of descriptors where a login has few, and one that hands its many to guests.
+#[test]
+fn the_daemon_takes_more_descriptors_than_its_guests() {
+    let pyro = sandbox();
+    let listing = pyro.command(&["env", "list"]);
+    let script = r#"ulimit -Sn 256; exec "$0" "$@""#;
+    let mut with_few = Command::new("sh");
+    with_few.args(["-c", script]).arg(listing.get_program()).args(listing.get_args());
+    with_few.envs(listing.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    assert!(with_few.stdout(Stdio::null()).status().unwrap().success());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", pyro.daemon_pid())).unwrap();
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let [soft, hard] = limit.split_whitespace().take(2).collect::<Vec<_>>()[..] else { panic!("{limit}") };
+    assert!(soft == hard || soft == "65536", "{limit}");
+    assert_eq!(run(&pyro, "ulimit -Sn").out(), "1024\n");
 }
 
 #[test]

@@ -152,6 +152,16 @@ fn an_auditor_comes_to_the_end_and_changes_nothing() {
     let mut stopped = String::new();
     let other = pyro.create(&["--allow-host-compat"]);
     assert_eq!(pyro.run(&["workspace", "stop", &other]).code, Some(0));
+    let shell = pyro.run(&["workspace", "shell", "open", &id, "--id-only"]).out().trim().to_owned();
+    let ended = pyro.run(&["workspace", "shell", "open", &id, "--id-only"]).out().trim().to_owned();
+    let shells = place.path().join(&id).join("shells");
+    fs::write(shells.join(&ended).join("input"), "exit\n").unwrap();
+    fs::read(shells.join(&ended).join("follow")).unwrap();
+    let files = [shells.join(&shell).join("follow"), place.path().join("events.follow")];
+    let mut followers = files.map(|file| {
+        let mut command = Command::new("cat");
+        command.arg(file).stdout(Stdio::null()).spawn().unwrap()
+    });
     let before = pyro.log().len();
     for script in ["find . -type f -exec cat {} +", "grep -r sleep .", "tar c . | wc -c", "du -a .", "ls -lR"]
     {
@@ -159,6 +169,12 @@ fn an_auditor_comes_to_the_end_and_changes_nothing() {
         assert_eq!((output.code, output.err().as_str()), (Some(0), ""), "{script}");
     }
     assert_eq!(pyro.log().len(), before);
+    for follower in &mut followers {
+        assert!(follower.try_wait().unwrap().is_none(), "it goes on");
+        follower.kill().unwrap();
+        follower.wait().unwrap();
+    }
+    assert_eq!(fs::read_dir(place.path().join(&other).join("files")).unwrap().count(), 0);
     File::open(place.path().join(&other).join("state")).unwrap().read_to_string(&mut stopped).unwrap();
     assert_eq!(stopped, "stopped\n");
 }

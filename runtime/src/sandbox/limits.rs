@@ -3,12 +3,16 @@
 use std::fs;
 use std::io;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::init::{Doing as _, InitError};
 
 /// Most processes and threads of one user of the sandbox and, where the kernel can count them (6.14), of all of it.
 const PROCESSES_MAX: u64 = 4096;
+
+/// Descriptors that a process has at once unless it asks for more: what a kernel gives its first process. The daemon has
+/// more, and `select` cannot be used with those above.
+const DESCRIPTORS: u64 = 1024;
 
 /// How readily the kernel ends a sandbox's processes when memory is short, from -1000 to 1000. The daemon, which has
 /// 0, and the rest of the host are to survive them.
@@ -29,6 +33,9 @@ pub(super) fn offer_to_oom_killer() -> Result<(), InitError> {
 pub(super) fn bound_processes() -> Result<(), InitError> {
     let most = |value| Rlimit { current: Some(value), maximum: Some(value) };
     setrlimit(Resource::Nproc, most(PROCESSES_MAX)).doing("limit the number of processes")?;
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let current = Some(maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS)));
+    setrlimit(Resource::Nofile, Rlimit { current, maximum }).doing("limit the number of descriptors")?;
     // Not 0: for a limit of 1 the kernel does not start the host's program for core dumps either, which runs as the
     // host's root and has a record of holes.
     setrlimit(Resource::Core, most(1)).doing("switch core dumps off")
