@@ -109,7 +109,10 @@ pub(crate) enum Command {
     Daemon(DaemonCommand),
     /// The first process of a host sandbox; started by the daemon only
     #[command(hide = true, disable_help_flag = true)]
-    SandboxInit(SandboxInitArgs),
+    SandboxInit(InnerArgs),
+    /// What connects to a virtual machine; started by the daemon only
+    #[command(hide = true, disable_help_flag = true)]
+    VsockConnector(InnerArgs),
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -202,7 +205,7 @@ pub(crate) struct DaemonRunArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-pub(crate) struct SandboxInitArgs {
+pub(crate) struct InnerArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) arguments: Vec<OsString>,
 }

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Invocation::VerifyLog(verification) => verification.run(pyro_daemon::verify_log),
         Invocation::RepairLog(repair) => repair.run(pyro_daemon::repair_log),
         Invocation::SandboxInit(arguments) => pyro_daemon::sandbox_init(arguments),
+        Invocation::VsockConnector(arguments) => pyro_daemon::vsock_connector(&arguments),
     }
 }
 

@@ -258,7 +258,7 @@ async fn probe_kvm(
     }
     let images = images(context, installed).await?;
     let dir = context.home.workspaces().join("probe");
-    let verdict = qemu::probe_kvm(images, context.tools.clone(), dir).await;
+    let verdict = qemu::probe_kvm(images, context.programs.pyro.clone(), context.tools.clone(), dir).await;
     let works = matches!(verdict, ProbeVerdict::Works { .. });
     let fact = BackendProbed { backend: Backend::Qemu, accelerator: Accelerator::Kvm, fingerprint, verdict };
     context.record_quietly(Command::RecordProbe(fact)).await;
@@ -287,6 +287,7 @@ async fn boot_vm(
         network: spec.network,
         accelerator,
         deadline: accelerator.boot_deadline(),
+        program: context.programs.pyro.clone(),
         tools: context.tools.clone(),
     };
     let booted =

@@ -285,6 +285,10 @@ impl Driver {
 
     /// Records the death of the guest after its execs and shells have told what they saw.
     async fn bury(&mut self, reason: String) -> Next {
+        if self.context.engine.is_closed() {
+            // It is this daemon that ends; the guest lives on.
+            return std::future::pending().await;
+        }
         tracing::warn!(workspace = %self.workspace, reason, "guest is gone");
         drop(self.let_go());
         self.witness.tell(&reason);
@@ -379,6 +383,7 @@ impl Driver {
                 }
                 Next::GoOn
             }
+            Err(_) if self.context.engine.is_closed() => std::future::pending().await,
             Err(error) => {
                 for number in execs {
                     exec::record_lost(&self.context, self.workspace, *number, &error.to_string()).await;

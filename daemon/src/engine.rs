@@ -10,6 +10,7 @@
 mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pyro_core::{Action, Actor, Cause, Command, Envelope, Rejection, RequestId, Seq, State, Timestamp};
@@ -80,6 +81,7 @@ pub(crate) struct Engine {
     compactor: Compactor,
     clock: Clock,
     broken: watch::Receiver<Option<Arc<AppendError>>>,
+    is_closed: Arc<AtomicBool>,
 }
 
 impl Engine {
@@ -97,7 +99,31 @@ impl Engine {
             .name("engine".into())
             .spawn(move || writer.run(submissions))
             .expect("a thread can be started before the daemon serves anybody");
-        Ok((Self { inbox, state, envelopes, recent, reader, checkpoints, compactor, clock, broken }, actions))
+        let is_closed = Arc::default();
+        let engine = Self {
+            inbox,
+            state,
+            envelopes,
+            recent,
+            reader,
+            checkpoints,
+            compactor,
+            clock,
+            broken,
+            is_closed,
+        };
+        Ok((engine, actions))
+    }
+
+    /// Takes nothing more. It is to be called before the runtime ends: from then on all that waits for something fails,
+    /// timers and processes too, and what seems to be seen of a guest is not true.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether nothing is taken any more, and nothing that is seen can be trusted.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
     }
 
     /// Submits a command and waits until its events are durable.
@@ -105,7 +131,7 @@ impl Engine {
     /// Dropping the future does not take the command back.
     pub(crate) async fn submit(&self, command: Command, origin: Origin) -> Result<Outcome, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Submission { command, origin, reply }).await.map_err(|_| Refusal::Stopping)?;
+        self.send(Submission { command, origin, reply }).await?;
         answer.await.map_err(|_| Refusal::Stopping)?
     }
 
@@ -125,7 +151,14 @@ impl Engine {
     pub(crate) async fn post(&self, command: Command, origin: Origin) {
         let (reply, _nobody_waits) = oneshot::channel();
         // An engine that has ended takes nothing, and its log says so.
-        let _ended = self.inbox.send(Submission { command, origin, reply }).await;
+        let _ended = self.send(Submission { command, origin, reply }).await;
+    }
+
+    async fn send(&self, submission: Submission) -> Result<(), Refusal> {
+        if self.is_closed() {
+            return Err(Refusal::Stopping);
+        }
+        self.inbox.send(submission).await.map_err(|_| Refusal::Stopping)
     }
 
     /// Returns the events that a request led to in an earlier try; none when it was never accepted.
@@ -186,7 +219,7 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::AtomicU64;
 
     use pyro_core::{DaemonStopped, EnvironmentRemoved, Face, evolve};
     use pyro_store::Options;
@@ -268,6 +301,23 @@ mod tests {
         assert_eq!(again.envelopes()[0].seq, met.seq);
         let observed = engine.submit(nothing(), origin(Cause::Observation)).await.unwrap();
         assert!(observed.envelopes().is_empty(), "nobody asked, so there is nothing to remember");
+    }
+
+    /// Catches a record of what a daemon seems to see while it ends: guests and shells that are lost, for instance.
+    #[tokio::test]
+    async fn a_closed_engine_takes_nothing_and_finishes_what_it_took() {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = open(dir.path());
+        let (other, mut follower) = (engine.clone(), engine.follow(Seq(2)));
+        engine.post(remark(1), origin(Cause::Observation)).await;
+        engine.close();
+        let refused = other.submit(remark(2), origin(Cause::Observation)).await;
+        assert!(matches!(refused, Err(Refusal::Stopping)), "{refused:?}");
+        other.post(remark(3), origin(Cause::Observation)).await;
+        assert_eq!(follower.next().await.unwrap().unwrap().seq, Seq(2));
+        drop((engine, other, follower));
+        let log = reopen(dir.path()).await;
+        assert_eq!(Engine::start(log, Clock::of_host().unwrap()).unwrap().0.state().seq, Seq(2));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -43,8 +43,12 @@ pub(crate) struct Fate {
 }
 
 impl Fate {
-    /// Returns why there is no guest to go on with; `None` when there should be one.
+    /// Returns why there is no guest to go on with; `None` when there should be one. It does not return when the daemon
+    /// ends: then the connection broke on this side.
     pub(crate) async fn ended(&self) -> Option<String> {
+        if self.context.engine.is_closed() {
+            return std::future::pending().await;
+        }
         match self.context.engine.state().workspace(self.workspace).map(|workspace| &workspace.phase) {
             Some(Phase::Started) => self.witnessed().await,
             Some(Phase::Deleting { .. }) | None => Some("deleted before it ended".to_owned()),

@@ -47,5 +47,7 @@ mod window;
 pub use server::{DaemonOptions, run};
 pub use verification::{repair_log, verify_log};
 
+/// Runs as what connects to a virtual machine; see [`pyro_runtime::guest`].
+pub use pyro_runtime::guest::connector_main as vsock_connector;
 /// Runs as the first program of a host sandbox; see [`pyro_runtime::sandbox`].
 pub use pyro_runtime::sandbox::init_main as sandbox_init;

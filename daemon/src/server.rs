@@ -107,6 +107,7 @@ async fn serve(home: Home, ready: &mut Option<OwnedFd>) -> Result<(), StartupErr
     tokio::task::block_in_place(|| context.mounts.end_all());
     // Only the socket of this daemon is removed: it still holds the lock of the log.
     let _gone_already = std::fs::remove_file(context.home.socket());
+    context.engine.close();
     Ok(())
 }
 

@@ -223,7 +223,7 @@ pub(crate) struct Wardens {
 impl Wardens {
     /// Has a warden do a job; returns it with the process id of the shell.
     async fn employ(&self, job: &Job, program: &str) -> Result<(Warden, u32), Failed> {
-        for _killed_before_it_looked in 0..WARDENS_MAX {
+        for _killed_before_it_began in 0..WARDENS_MAX {
             let warden = self.give(job).map_err(|error| prepare_failed(&error))?;
             self.hire();
             if let Some(pid) = warden.started(program).await? {
@@ -288,21 +288,12 @@ impl Wardens {
     }
 }
 
-/// Wardens that are given one job, each after the one before was killed without having looked at it: a command that kills
+/// Wardens that are given one job, each after the one before was killed before it began with it: a command that kills
 /// everybody again and again makes others fail in the end.
 const WARDENS_MAX: usize = 8;
 
 /// Process id of a shell whose warden was killed before it could tell.
 const UNKNOWN_PID: u32 = 0;
-
-/// What comes from a warden.
-enum Heard {
-    Report(Report),
-    /// It ended without a look at what it was sent last.
-    Unread,
-    /// It is gone.
-    Gone,
-}
 
 /// The agent's side of a warden.
 #[derive(Debug)]
@@ -330,46 +321,36 @@ impl Warden {
         let _gone = rustix::net::send(&self.socket, &warden::TERMINATE, SendFlags::NOSIGNAL);
     }
 
-    /// Waits until it has started the program; returns the process id. `None` when it ended without a look at its job,
+    /// Waits until it has started the program; returns the process id. `None` when it ended before it began with its job,
     /// which another one can have.
     async fn started(&self, program: &str) -> Result<Option<u32>, Failed> {
-        match self.hear().await {
-            Heard::Report(Report::Started { pid }) => Ok(Some(pid)),
-            Heard::Report(Report::Failed { errno }) => {
-                Err(launch::shell_failed(program, &io::Error::from_raw_os_error(errno)))
+        let mut begun = false;
+        loop {
+            match self.report().await {
+                Some(Report::Begun) => begun = true,
+                Some(Report::Started { pid }) => return Ok(Some(pid)),
+                Some(Report::Failed { errno }) => {
+                    return Err(launch::shell_failed(program, &io::Error::from_raw_os_error(errno)));
+                }
+                // It was killed before it could tell. The command may have run, and may itself have been the killer: its
+                // end is that of a command whose warden is lost.
+                Some(Report::Exited(_)) | None => return Ok(begun.then_some(UNKNOWN_PID)),
             }
-            Heard::Unread => Ok(None),
-            // It was killed before it could tell. The command may have run, and may itself have been the killer: its
-            // end is that of a command whose warden is lost.
-            Heard::Report(Report::Exited(_)) | Heard::Gone => Ok(Some(UNKNOWN_PID)),
         }
     }
 
     /// Returns the next report; `None` when the warden is gone.
     async fn report(&self) -> Option<Report> {
         loop {
-            match self.hear().await {
-                Heard::Report(report) => return Some(report),
-                // What it said before that is still there.
-                Heard::Unread => {}
-                Heard::Gone => return None,
-            }
-        }
-    }
-
-    async fn hear(&self) -> Heard {
-        loop {
-            let Ok(mut ready) = self.socket.readable().await else { return Heard::Gone };
+            let mut ready = self.socket.readable().await.ok()?;
             let mut bytes = [0; Report::BYTES];
             let received =
                 ready.try_io(|socket| Ok(rustix::net::recv(socket, &mut bytes[..], RecvFlags::empty())?.1));
             match received {
-                Ok(Ok(received)) => {
-                    return Report::from_bytes(&bytes[..received]).map_or(Heard::Gone, Heard::Report);
-                }
-                // The kernel's word for the end of a socket in which there are messages that nobody received.
-                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => return Heard::Unread,
-                Ok(Err(_)) => return Heard::Gone,
+                Ok(Ok(received)) => return Report::from_bytes(&bytes[..received]),
+                // It ended without having taken an order. What it said before that is still there.
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset => {}
+                Ok(Err(_)) => return None,
                 Err(_not_ready) => {}
             }
         }

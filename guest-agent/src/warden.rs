@@ -31,6 +31,8 @@ pub(crate) use job::Job;
 /// What a warden tells the agent, one message each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Report {
+    /// It is about to start the command. When it is killed before it says so, another warden can have the job.
+    Begun,
     /// The command runs.
     Started {
         /// Its process id.
@@ -53,9 +55,11 @@ impl Report {
     const FAILED: u8 = 2;
     const CODE: u8 = 3;
     const SIGNAL: u8 = 4;
+    const BEGUN: u8 = 5;
 
     fn to_bytes(self) -> [u8; Self::BYTES] {
         let (tag, value) = match self {
+            Self::Begun => (Self::BEGUN, [0; 4]),
             Self::Started { pid } => (Self::STARTED, pid.to_le_bytes()),
             Self::Failed { errno } => (Self::FAILED, errno.to_le_bytes()),
             Self::Exited(ExitStatus::Code(code)) => (Self::CODE, [code, 0, 0, 0]),
@@ -75,6 +79,7 @@ impl Report {
             Self::STARTED => Some(Self::Started { pid: u32::from_le_bytes(value) }),
             Self::FAILED => Some(Self::Failed { errno: i32::from_le_bytes(value) }),
             Self::CODE => Some(Self::Exited(ExitStatus::Code(value[0]))),
+            Self::BEGUN => Some(Self::Begun),
             Self::SIGNAL => Some(Self::Exited(ExitStatus::Signal(value[0]))),
             _ => None,
         }
@@ -112,6 +117,7 @@ fn watch(agent: &OwnedFd, job: Job) -> io::Result<()> {
     let killing = Arc::new(AtomicBool::new(false));
     let order = (agent.try_clone()?, Arc::clone(&killing));
     std::thread::Builder::new().spawn(move || obey(&order.0, session, &order.1))?;
+    tell(agent, Report::Begun);
     let shell = launch::spawn_in_session(&words, &environment, session)?;
     tell(agent, Report::Started { pid: shell.as_raw_pid().cast_unsigned() });
     if killing.load(Ordering::SeqCst) {
@@ -239,6 +245,7 @@ mod tests {
     #[test]
     fn reports_survive_the_socket() {
         for report in [
+            Report::Begun,
             Report::Started { pid: 70_000 },
             Report::Failed { errno: 2 },
             Report::Exited(ExitStatus::Code(255)),

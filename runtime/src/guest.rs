@@ -7,6 +7,7 @@
 
 mod announcement;
 mod connection;
+mod connector;
 mod error;
 mod files;
 mod import;
@@ -33,6 +34,8 @@ use input::InputSide;
 use passing::Descriptors;
 
 pub use announcement::{Announcement, Announcements};
+pub use connector::connector_main;
+pub(crate) use connector::{COMMAND as CONNECTOR, listen_beside, socket_beside};
 pub use error::{Failure, GuestError};
 pub use files::{FilesError, GuestFiles, OpenFile};
 pub use import::{ImportError, ImportFailure, ImportSession, ImportState, Outlet, OutletClosed, Sent};

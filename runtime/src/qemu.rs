@@ -1,7 +1,7 @@
 //! Guests that are virtual machines of QEMU, machine type `microvm`.
 //!
-//! A guest is up to two processes that outlive the daemon, QEMU and the bridge for its vsock, and files in the directory of
-//! its workspace. The directory is also how a later daemon finds them: both work in it.
+//! A guest is up to three processes that outlive the daemon, QEMU, the bridge for its vsock and what connects to that, and
+//! files in the directory of its workspace. The directory is also how a later daemon finds them: all work in it.
 //!
 //! ```text
 //!  boot ---> Machine ---> stop ---> destroy

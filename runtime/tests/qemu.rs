@@ -36,6 +36,34 @@ fn images() -> Option<Images> {
     Some(Images::of(&installed, Path::new(&agent)).unwrap())
 }
 
+/// A directory of workspaces whose guests end with their test, also when it fails.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        for dir in fs::read_dir(self.path()).into_iter().flatten().flatten() {
+            for process in processes_with(&dir.path()).unwrap_or_default() {
+                drop(process.kill());
+            }
+        }
+    }
+}
+
+/// Returns the program that connects to guests.
+fn program() -> PathBuf {
+    env!("CARGO_BIN_EXE_vsock-connector").into()
+}
+
 fn spec(images: Images, dir: PathBuf) -> BootSpec {
     BootSpec {
         workspace: WORKSPACE,
@@ -47,6 +75,7 @@ fn spec(images: Images, dir: PathBuf) -> BootSpec {
         network: false,
         accelerator: VmAccelerator::Tcg,
         deadline: VmAccelerator::Tcg.boot_deadline(),
+        program: program(),
         tools: Tools::of_host(),
     }
 }
@@ -82,7 +111,7 @@ async fn run(guest: &Guest, op: u64, command: &str) -> (ExitStatus, Vec<u8>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_boots_works_is_adopted_and_keeps_its_disk() {
     let Some(images) = images() else { return };
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     // A comma and a long path are what option parsers and socket addresses stumble over.
     let dir = home.path().join(format!("a,b-{}", "x".repeat(100)));
     let spec = spec(images, dir.clone());
@@ -94,7 +123,7 @@ async fn a_guest_boots_works_is_adopted_and_keeps_its_disk() {
     assert_eq!((status, name.as_slice()), (ExitStatus::Code(0), b"abcdef010203\n0\n".as_slice()));
     let (status, bytes) = run(&guest, 2, "head -c 50000000 /dev/zero; exit 7").await;
     assert_eq!((status, bytes.len()), (ExitStatus::Code(7), 50_000_000));
-    assert_eq!(processes_with(&dir).unwrap().len(), 2, "QEMU and the bridge");
+    assert_eq!(processes_with(&dir).unwrap().len(), 3, "QEMU, bridge and connector");
 
     let recorded = booted.machine.process().process();
     drop(booted);
@@ -114,10 +143,34 @@ async fn a_guest_boots_works_is_adopted_and_keeps_its_disk() {
     assert!(!dir.exists());
 }
 
+/// Catches a bridge that ends when a daemon is killed while it connects.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_goes_while_connecting_leaves_the_guest_in_reach() {
+    let Some(images) = images() else { return };
+    let home = Home::new();
+    let dir = home.path().join("w");
+    let booted = boot(&spec(images, dir.clone())).await.unwrap();
+    let guest = booted.machine.guest();
+    for patience in 0..50 {
+        let fresh = Guest::new(guest.transport().clone());
+        let patience = Duration::from_micros(patience * 500);
+        let _gone_or_answered = tokio::time::timeout(patience, fresh.ping()).await;
+    }
+    let (status, _) = run(guest, 1, "true").await;
+    assert_eq!(status, ExitStatus::Code(0));
+    let recorded = booted.machine.process().process();
+    let adopted = adopt(WORKSPACE, &dir, recorded).await.unwrap();
+    // Those that are under way are killed with everything else.
+    let _not_waited_for =
+        tokio::time::timeout(Duration::ZERO, Guest::new(guest.transport().clone()).ping()).await;
+    assert_eq!(adopted.stop(Duration::ZERO).await.unwrap(), Stop::Forced);
+    assert!(processes_with(&dir).unwrap().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_whose_agent_cannot_start_tells_so_by_its_console() {
     let Some(mut images) = images() else { return };
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     let image = home.path().join("no.erofs");
     fs::write(&image, vec![0; 1 << 20]).unwrap();
     images.rootfs = image;
@@ -132,7 +185,7 @@ async fn a_guest_whose_agent_cannot_start_tells_so_by_its_console() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_guest_is_given_up_and_gone() {
     let Some(images) = images() else { return };
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     let dir = home.path().join("w");
     let spec = BootSpec { deadline: Duration::from_millis(300), ..spec(images, dir.clone()) };
     let error = boot(&spec).await.unwrap_err();
@@ -143,14 +196,14 @@ async fn a_silent_guest_is_given_up_and_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_boot_that_is_given_up_leaves_no_process() {
     let Some(images) = images() else { return };
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     let dir = home.path().join("w");
     let spec = spec(images, dir.clone());
     let mut boot = Box::pin(boot(&spec));
     let processes = loop {
         assert!(tokio::time::timeout(Duration::from_millis(5), &mut boot).await.is_err(), "it is too fast");
         match processes_with(&dir).unwrap() {
-            processes if processes.len() == 2 => break processes,
+            processes if processes.len() == 3 => break processes,
             _ => (),
         }
     };
@@ -164,7 +217,7 @@ async fn a_boot_that_is_given_up_leaves_no_process() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_has_the_processors_and_the_memory_it_was_given() {
     let Some(images) = images() else { return };
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     let dir = home.path().join("w");
     let spec = BootSpec { vcpu_count: 2, mem_mib: 3500, ..spec(images, dir.clone()) };
     let booted = boot(&spec).await.unwrap();
@@ -183,7 +236,7 @@ async fn a_guest_has_the_processors_and_the_memory_it_was_given() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_reaches_the_host_only_with_a_network() {
     let Some(images) = images() else { return };
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     let server = tokio::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = server.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -207,7 +260,7 @@ async fn a_guest_reaches_the_host_only_with_a_network() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_whose_qemu_was_killed_is_gone_with_its_bridge_after_a_stop() {
     let Some(images) = images() else { return };
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     let dir = home.path().join("w");
     let booted = boot(&spec(images, dir.clone())).await.unwrap();
     let machine = booted.machine;
@@ -226,7 +279,7 @@ async fn a_guest_whose_qemu_was_killed_is_gone_with_its_bridge_after_a_stop() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_program_is_named() {
     let Some(images) = images() else { return };
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     let spec = BootSpec { tools: Tools::in_dirs(Vec::new()), ..spec(images, home.path().join("w")) };
     let error = boot(&spec).await.unwrap_err();
     assert!(matches!(error, BootError::MissingTool(_)), "{error}");
@@ -236,9 +289,9 @@ async fn a_missing_program_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_probe_of_kvm_ends_and_leaves_nothing() {
     let Some(images) = images() else { return };
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     let dir = home.path().join("probe");
-    let verdict = probe_kvm(images, Tools::of_host(), dir.clone()).await;
+    let verdict = probe_kvm(images, program(), Tools::of_host(), dir.clone()).await;
     eprintln!("{verdict:?}");
     match verdict {
         ProbeVerdict::Works { boot_ms } => assert!(boot_ms > 0),

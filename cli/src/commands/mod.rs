@@ -41,6 +41,8 @@ pub enum Invocation {
     ServeMcp(McpServe),
     /// The first process of a host sandbox, with its arguments.
     SandboxInit(Vec<OsString>),
+    /// Connect to a guest, with these arguments.
+    VsockConnector(Vec<OsString>),
 }
 
 impl Cli {
@@ -69,6 +71,7 @@ impl Cli {
                 daemon::Execution::Done(format, result) => (format, result),
             },
             Command::SandboxInit(args) => return Invocation::SandboxInit(args.arguments),
+            Command::VsockConnector(args) => return Invocation::VsockConnector(args.arguments),
         };
         Invocation::Done(result.unwrap_or_else(|failure| failure.report(format)))
     }

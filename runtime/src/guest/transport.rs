@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio_vsock::{VsockAddr, VsockStream};
 
+use super::connector::connect_through;
 use super::passing::{Descriptors, PassingStream};
 use super::socket_path::SocketPath;
 
@@ -17,7 +18,8 @@ const BRIDGE_ANSWER_MAX: usize = 32;
 /// How the agent of a guest is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
-    /// The Unix socket of a process that bridges to the guest's vsock, as `vhost-device-vsock` and Firecracker do.
+    /// The Unix socket of a process that bridges to the guest's vsock, as `vhost-device-vsock` and Firecracker do. Where a
+    /// connector listens beside it, that one is asked.
     VsockBridge {
         /// The socket.
         uds: PathBuf,
@@ -45,12 +47,10 @@ impl Transport {
     /// Connects to the agent.
     pub(super) async fn connect(&self) -> io::Result<Box<dyn Duplex>> {
         match self {
-            Self::VsockBridge { uds } => {
-                let mut stream = connect_unix(uds).await?;
-                stream.write_all(format!("CONNECT {AGENT_PORT}\n").as_bytes()).await?;
-                accept_bridge_answer(&mut stream).await?;
-                Ok(Box::new(stream))
-            }
+            Self::VsockBridge { uds } => match connect_through(uds).await? {
+                Some(stream) => Ok(Box::new(stream)),
+                None => Ok(Box::new(connect_bridge(uds).await?)),
+            },
             Self::Unix { path } => Ok(Box::new(connect_unix(path).await?)),
             Self::Vsock { cid } => {
                 Ok(Box::new(VsockStream::connect(VsockAddr::new(*cid, AGENT_PORT)).await?))
@@ -69,6 +69,14 @@ impl Transport {
             Self::VsockBridge { .. } | Self::Vsock { .. } => self.connect().await,
         }
     }
+}
+
+/// Connects to the agent behind the bridge at `uds`.
+pub(super) async fn connect_bridge(uds: &Path) -> io::Result<UnixStream> {
+    let mut stream = connect_unix(uds).await?;
+    stream.write_all(format!("CONNECT {AGENT_PORT}\n").as_bytes()).await?;
+    accept_bridge_answer(&mut stream).await?;
+    Ok(stream)
 }
 
 /// Connects to a Unix socket by a path of any length.

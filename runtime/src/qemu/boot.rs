@@ -47,7 +47,10 @@ pub struct BootSpec {
     pub accelerator: VmAccelerator,
     /// Time for it to answer. The first of two tries gets half of it.
     pub deadline: Duration,
-    /// Where the programs are.
+    /// A program that calls [`connector_main`](crate::guest::connector_main) when it is given the argument
+    /// `vsock-connector`.
+    pub program: PathBuf,
+    /// Where the programs of the host are.
     pub tools: Tools,
 }
 
@@ -172,6 +175,7 @@ impl Attempt<'_> {
             let output = output.try_clone().map_err(failed)?;
             let Bridge { ended, device } =
                 vsock::start_bridge(program, &self.spec.dir, output, &mut started.0).await?;
+            vsock::start_connector(&self.spec.program, &self.spec.dir, &mut started.0)?;
             vmm = vmm.stdin(device);
             bridge = Some(ended);
         }

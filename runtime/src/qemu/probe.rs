@@ -29,7 +29,7 @@ const MEM_MIB: u64 = 256;
 const DISK_MIB: u64 = 64;
 
 /// Boots a small guest with KVM in `dir`, which is made and removed, and tells what came of it. It takes up to 8 s.
-pub async fn probe_kvm(images: Images, tools: Tools, dir: PathBuf) -> ProbeVerdict {
+pub async fn probe_kvm(images: Images, program: PathBuf, tools: Tools, dir: PathBuf) -> ProbeVerdict {
     if let Err(error) = File::options().read(true).write(true).open(KVM) {
         return ProbeVerdict::Fails { reason: format!("{KVM}: {error}") };
     }
@@ -43,6 +43,7 @@ pub async fn probe_kvm(images: Images, tools: Tools, dir: PathBuf) -> ProbeVerdi
         network: false,
         accelerator: VmAccelerator::Kvm,
         deadline: DEADLINE,
+        program,
         tools,
     };
     let booted = boot_once(&spec, DEADLINE).await;

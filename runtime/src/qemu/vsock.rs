@@ -13,7 +13,7 @@ use pyro_core::WorkspaceId;
 use tokio::time::{sleep, timeout};
 
 use super::error::{BootError, LastWords};
-use crate::guest::{Transport, connect_unix};
+use crate::guest::{CONNECTOR, Transport, connect_unix, listen_beside, socket_beside};
 use crate::host::{MissingTool, Tool, Tools};
 use crate::process::{Detached, Ended, ProcessRef};
 
@@ -70,8 +70,9 @@ pub(super) fn transport_of(workspace: WorkspaceId, dir: &Path) -> Transport {
 
 /// Removes the sockets of a bridge that is gone.
 pub(super) fn remove_sockets(dir: &Path) -> io::Result<()> {
-    for name in [DEVICE_SOCKET, HOST_SOCKET] {
-        match fs::remove_file(dir.join(name)) {
+    let uds = dir.join(HOST_SOCKET);
+    for path in [dir.join(DEVICE_SOCKET), socket_beside(&uds), uds] {
+        match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => (),
         }
@@ -122,6 +123,21 @@ pub(super) async fn start_bridge(
         }
     };
     Ok(Bridge { ended, device })
+}
+
+/// Starts what connects to the guest of a bridge that listens; `started` learns of its process at once.
+pub(super) fn start_connector(
+    program: &Path,
+    dir: &Path,
+    started: &mut Vec<ProcessRef>,
+) -> Result<(), BootError> {
+    let failed = |source| BootError::Run { program: CONNECTOR, source };
+    let asked = listen_beside(&dir.join(HOST_SOCKET)).map_err(failed)?;
+    let connector = Detached::new(program, dir).args([CONNECTOR, HOST_SOCKET]).stdin(asked);
+    // Without it, connections are made as if there had never been one.
+    let (process, _its_end_is_that_of_the_guest) = connector.spawn().map_err(failed)?;
+    started.push(process);
+    Ok(())
 }
 
 async fn connect_when_listening(socket: &Path) -> io::Result<OwnedFd> {
