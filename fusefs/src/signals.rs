@@ -168,13 +168,21 @@ mod tests {
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         let known = Known::new(child.id(), "");
-        let mut before = known.count();
+        let asleep = || {
+            let stat = format!("/proc/{}/stat", child.id());
+            while !fs::read_to_string(&stat).unwrap().contains(") S ") {
+                std::thread::yield_now();
+            }
+            known.count()
+        };
+        input.write_all(b"x").unwrap();
+        output.read_exact(&mut [0]).unwrap();
         for _ in 0..3 {
+            let before = asleep();
             input.write_all(b"x").unwrap();
             output.read_exact(&mut [0]).unwrap();
-            let after = known.count();
+            let after = asleep();
             assert!(before.is_none() || after > before, "{before:?} {after:?}");
-            before = after;
         }
         child.kill().unwrap();
         child.wait().unwrap();
