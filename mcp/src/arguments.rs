@@ -2,6 +2,12 @@
 
 use serde_json::{Map, Value};
 
+/// Most text that the arguments of a call have, in bytes: twice what the longest of them, typed text, may have.
+const TEXT_MAX: usize = 2 * 1024 * 1024;
+
+/// Longest name that is repeated, in characters.
+const NAME_MAX: usize = 64;
+
 /// Takes the arguments of a tool. `properties` and `required` are those of its input schema.
 ///
 /// A text that is a number is taken where a number is wanted, and likewise for true and false. An unknown argument is
@@ -16,6 +22,12 @@ pub(crate) fn take(
     required: &[String],
     mut arguments: Map<String, Value>,
 ) -> Result<Map<String, Value>, String> {
+    let len = text_len(&arguments);
+    if len > TEXT_MAX {
+        return Err(format!(
+            "the arguments of {tool} have {len} bytes, and {TEXT_MAX} are the most; workspace_sync_push takes files of any size"
+        ));
+    }
     if let Some(unknown) = arguments.keys().find(|name| !properties.contains_key(*name)) {
         return Err(refuse_unknown(tool, properties, unknown));
     }
@@ -35,7 +47,22 @@ pub(crate) fn take(
     Ok(arguments)
 }
 
+/// Returns how many bytes the names and texts have.
+fn text_len(arguments: &Map<String, Value>) -> usize {
+    fn of(value: &Value) -> usize {
+        match value {
+            Value::String(text) => text.len(),
+            Value::Array(values) => values.iter().map(of).sum(),
+            Value::Object(members) => text_len(members),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
+    }
+    arguments.iter().map(|(name, value)| name.len() + of(value)).sum()
+}
+
 fn refuse_unknown(tool: &str, properties: &Map<String, Value>, unknown: &str) -> String {
+    let unknown = unknown.chars().take(NAME_MAX).collect::<String>();
+    let unknown = unknown.as_str();
     if properties.is_empty() {
         return format!("{tool} takes no arguments, and `{unknown}` was passed");
     }
@@ -174,6 +201,21 @@ mod tests {
         assert_eq!(taken(json!({})).unwrap_err(), "t needs the argument `environment`: What to boot");
         let refusal = take("t", &Map::new(), &[], properties()).unwrap_err();
         assert!(refusal.starts_with("t takes no arguments"), "{refusal}");
+    }
+
+    /// Catches a refusal that costs the server more than the call.
+    #[test]
+    fn what_is_too_long_is_not_looked_at() {
+        let long = "x".repeat(TEXT_MAX);
+        let refusal = taken(json!({"environment": long})).unwrap_err();
+        assert_eq!(
+            refusal.split(';').next(),
+            Some("the arguments of t have 2097163 bytes, and 2097152 are the most")
+        );
+        let refusal = taken(json!({"environment": ["y", {"z": long}]})).unwrap_err();
+        assert!(refusal.contains("2097165 bytes"), "{refusal}");
+        let refusal = taken(json!({"x".repeat(1_000_000): 1})).unwrap_err();
+        assert!(refusal.len() < 300, "{refusal}");
     }
 
     #[test]

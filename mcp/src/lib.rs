@@ -10,10 +10,11 @@ mod tools;
 
 use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
+use tokio::signal::unix::{SignalKind, signal};
 
 pub use settings::{Profile, ProfileError, Settings};
 
-use server::Server;
+use server::{CALLS_MAX, Server};
 
 /// Why the server ended before its client did.
 #[derive(Debug, thiserror::Error)]
@@ -26,20 +27,35 @@ pub enum ServeError {
     Session(#[source] Box<ServerInitializeError>),
 }
 
-/// Serves one client on standard input and output, until it ends its side. Nothing else may use them meanwhile.
+/// Serves one client on standard input and output, until it ends its side or a signal asks for the end (INT, TERM). Nothing
+/// else may use them meanwhile. Calls that are under way have some seconds to be answered, and are canceled then.
 ///
 /// # Errors
 ///
 /// When the server cannot start, or the client speaks something else.
 pub fn serve_stdio(settings: Settings) -> Result<(), ServeError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(CALLS_MAX + STANDARD_STREAMS)
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(ServeError::Start)?;
     let ended = runtime.block_on(async {
-        let served = Server::new(settings).serve(rmcp::transport::stdio()).await;
-        match served {
+        let server = Server::new(settings);
+        match server.clone().serve(rmcp::transport::stdio()).await {
             Ok(running) => {
+                let end = running.cancellation_token();
+                let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Start)?;
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = terminate.recv() => {}
+                        _interrupted = tokio::signal::ctrl_c() => {}
+                    }
+                    end.cancel();
+                });
                 // Whatever ended the session, there is nobody left to tell.
                 let _reason = running.waiting().await;
+                server.settle().await;
                 Ok(())
             }
             // It went before it said anything.
@@ -51,6 +67,9 @@ pub fn serve_stdio(settings: Settings) -> Result<(), ServeError> {
     runtime.shutdown_background();
     ended
 }
+
+/// Threads that wait for standard input and output.
+const STANDARD_STREAMS: usize = 2;
 
 /// Threads that take and answer requests; those who wait for the daemon have their own.
 const WORKERS: usize = 2;

@@ -21,10 +21,13 @@ use crate::tool::Tool;
 use crate::tools;
 
 /// Calls that are carried out at the same time; those that come besides wait for their turn. Each has a thread.
-const CALLS_MAX: usize = 64;
+pub(crate) const CALLS_MAX: usize = 64;
 
 /// Time after which a call tells of its progress, and between two times.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest time for calls to end that were canceled.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
 
 /// Longest name of a client in the log, in characters.
 const CLIENT_CHARS_MAX: usize = 100;
@@ -49,6 +52,13 @@ impl Server {
     pub(crate) fn new(settings: Settings) -> Self {
         let tools = Arc::new(tools::of(settings.profile));
         Self { settings: Arc::new(settings), tools, turns: Arc::new(Semaphore::new(CALLS_MAX)) }
+    }
+
+    /// Waits until the daemon knows of all calls that nobody wants any more, or does not answer.
+    pub(crate) async fn settle(&self) {
+        let every = u32::try_from(CALLS_MAX).unwrap_or(u32::MAX);
+        // Calls that come to no end now are those of a daemon that hangs.
+        let _in_vain = tokio::time::timeout(SETTLE_MAX, self.turns.acquire_many(every)).await;
     }
 
     fn way(&self, client: Option<Implementation>) -> Way {

@@ -9,6 +9,7 @@ mod host_sandbox;
 mod layering;
 mod log;
 mod mcp;
+mod mcp_hostile;
 mod mount;
 mod powercut;
 mod python;

@@ -9,9 +9,9 @@ use pyro_tests::{Pyro, SANDBOX};
 use serde_json::{Value, json};
 
 /// A client with its server.
-struct Client {
-    server: Child,
-    input: Option<ChildStdin>,
+pub(crate) struct Client {
+    pub(crate) server: Child,
+    pub(crate) input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
     sent: u64,
     /// What came before what was waited for.
@@ -19,7 +19,7 @@ struct Client {
 }
 
 impl Client {
-    fn start(pyro: &Pyro, options: &[&str]) -> Self {
+    pub(crate) fn start(pyro: &Pyro, options: &[&str]) -> Self {
         let mut command = pyro.command(&[&["mcp", "serve"], options].concat());
         let mut server = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (server.stdin.take(), BufReader::new(server.stdout.take().unwrap()));
@@ -34,25 +34,25 @@ impl Client {
         client
     }
 
-    fn send(&mut self, message: &Value) {
+    pub(crate) fn send(&mut self, message: &Value) {
         writeln!(self.input.as_mut().unwrap(), "{message}").unwrap();
     }
 
     /// Sends a request and returns its number.
-    fn request(&mut self, method: &str, params: Value) -> u64 {
+    pub(crate) fn request(&mut self, method: &str, params: Value) -> u64 {
         self.sent += 1;
         self.send(&json!({"jsonrpc": "2.0", "id": self.sent, "method": method, "params": params}));
         self.sent
     }
 
-    fn next(&mut self) -> Value {
+    pub(crate) fn next(&mut self) -> Value {
         let mut line = String::new();
         self.output.read_line(&mut line).unwrap();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
     }
 
     /// Waits for the answer to a request, which may have come before that of another one.
-    fn answer(&mut self, number: u64) -> Value {
+    pub(crate) fn answer(&mut self, number: u64) -> Value {
         let known = self.told.iter().position(|message| message["id"] == number);
         let mut answer = known.map(|place| self.told.remove(place));
         while answer.is_none() {
@@ -68,35 +68,35 @@ impl Client {
         answer["result"].clone()
     }
 
-    fn ask(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) fn ask(&mut self, method: &str, params: Value) -> Value {
         let number = self.request(method, params);
         self.answer(number)
     }
 
-    fn begin(&mut self, tool: &str, arguments: &Value) -> u64 {
+    pub(crate) fn begin(&mut self, tool: &str, arguments: &Value) -> u64 {
         self.request("tools/call", json!({"name": tool, "arguments": arguments}))
     }
 
-    fn call(&mut self, tool: &str, arguments: &Value) -> Value {
+    pub(crate) fn call(&mut self, tool: &str, arguments: &Value) -> Value {
         let number = self.begin(tool, arguments);
         self.answer(number)
     }
 
     /// Calls a tool that succeeds, and returns its answer and the text.
-    fn done(&mut self, tool: &str, arguments: &Value) -> (Value, String) {
+    pub(crate) fn done(&mut self, tool: &str, arguments: &Value) -> (Value, String) {
         let result = self.call(tool, arguments);
         assert_eq!(result["isError"], false, "{result}");
         (result["structuredContent"].clone(), text(&result))
     }
 
     /// Calls a tool that fails, and returns why.
-    fn refused(&mut self, tool: &str, arguments: &Value) -> String {
+    pub(crate) fn refused(&mut self, tool: &str, arguments: &Value) -> String {
         let result = self.call(tool, arguments);
         assert_eq!(result["isError"], true, "{result}");
         text(&result)
     }
 
-    fn workspace(&mut self) -> String {
+    pub(crate) fn workspace(&mut self) -> String {
         let machine = json!({"environment": "debian:12", "allow_host_compat": true, "mem_mib": "256"});
         let (created, _) = self.done("workspace_create", &machine);
         created["workspace_id"].as_str().unwrap().to_owned()
