@@ -21,7 +21,7 @@ use crate::tool::Tool;
 use crate::tools;
 
 /// Calls that are carried out at the same time; those that come besides wait for their turn. Each has a thread.
-pub(crate) const CALLS_MAX: usize = 64;
+pub(crate) const CALLS_MAX: usize = 128;
 
 /// Time after which a call tells of its progress, and between two times.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);

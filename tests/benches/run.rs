@@ -6,6 +6,7 @@
 mod books;
 mod by_hand;
 mod history;
+mod mcp;
 mod mount;
 mod python;
 mod sample;
@@ -25,9 +26,10 @@ const ROUNDS_FAST: usize = 60;
 const ROUNDS_BOOT: usize = 7;
 
 /// The tables, which can be asked for by name.
-const TABLES: [(&str, fn()); 5] = [
+const TABLES: [(&str, fn()); 6] = [
     ("commands", commands),
     ("workspace", || workspace::measure(show)),
+    ("mcp", || mcp::measure(show)),
     ("mount", || mount::measure(show)),
     ("python", || python::measure(show)),
     ("books", || books::measure(show)),
