@@ -73,25 +73,26 @@ pub use operation::{Operation, Request, Response};
 pub use pyro_core::{Face, RequestId};
 pub use readiness::Readiness;
 pub use request::{
-    DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
-    EnvPruneRequest, EnvPullRequest, LogCompactRequest, LogHeadRequest, LogRequest, LogShowRequest,
-    MountRequest, Resume, RunRequest, ShellAttachRequest, ShellCloseRequest, ShellFollowRequest,
-    ShellListRequest, ShellOpenRequest, ShellReadRequest, ShellResizeRequest, ShellSignalRequest,
-    ShellWriteRequest, UmountRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest,
-    VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest, WindowSize, WorkspaceCreateRequest,
-    WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest, WorkspaceLogsRequest,
-    WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest, WorkspaceSyncPushRequest,
+    AccessFault, AccessRefusedRequest, DaemonStatusRequest, DaemonStopRequest, DoctorRequest,
+    EnvInspectRequest, EnvListRequest, EnvPruneRequest, EnvPullRequest, LogCompactRequest, LogHeadRequest,
+    LogRequest, LogShowRequest, MountRequest, Resume, RunRequest, ShellAttachRequest, ShellCloseRequest,
+    ShellFollowRequest, ShellListRequest, ShellOpenRequest, ShellReadRequest, ShellResizeRequest,
+    ShellSignalRequest, ShellWriteRequest, UmountRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest,
+    VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest, WindowSize,
+    WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest,
+    WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,
+    WorkspaceSyncPushRequest,
 };
 pub use request_id::{RequestIdError, new_request_id, parse_request_id};
 pub use response::{
-    BackendReport, Capabilities, Cleanup, CommandRecord, ConnectedNetwork, DaemonStatus, DaemonStopped,
-    DeleteResult, DoctorReport, EnvList, EnvObject, EventActor, ExecOutcome, ExecResult, KvmReport,
-    LastCommand, LogCompactResult, LogDropped, LogEnd, LogEntry, LogEvent, LogExplanation, LogHead,
-    MountObject, NetworkInfo, NetworkingReport, NoNetwork, OutputText, PruneResult, PullResult, ReapResult,
-    RunOutcome, RunResult, RuntimeReport, ShellCloseResult, ShellFollowEnd, ShellList, ShellObject,
-    ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult, ToolReport, UmountResult, VmObject,
-    WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd, WorkspaceObject, WorkspaceSeed,
-    WorkspaceSync,
+    AccessRefusedResult, BackendReport, Capabilities, Cleanup, CommandRecord, ConnectedNetwork, DaemonStatus,
+    DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject, EventActor, ExecOutcome, ExecResult,
+    KvmReport, LastCommand, LogCompactResult, LogDropped, LogEnd, LogEntry, LogEvent, LogExplanation,
+    LogHead, MountObject, NetworkInfo, NetworkingReport, NoNetwork, OutputText, PruneResult, PullResult,
+    ReapResult, RunOutcome, RunResult, RuntimeReport, ShellCloseResult, ShellFollowEnd, ShellList,
+    ShellObject, ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult, ToolReport, UmountResult,
+    VmObject, WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd, WorkspaceObject,
+    WorkspaceSeed, WorkspaceSync,
 };
 pub use run::{Followed, Run, RunEvent};
 pub use signal::signal_name;

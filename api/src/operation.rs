@@ -5,22 +5,22 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::request::{
-    DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest, EnvListRequest,
-    EnvPruneRequest, EnvPullRequest, LogCompactRequest, LogHeadRequest, LogRequest, LogShowRequest,
-    MountRequest, RunRequest, ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest,
-    ShellOpenRequest, ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest,
-    UmountRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest,
+    AccessRefusedRequest, DaemonStatusRequest, DaemonStopRequest, DoctorRequest, EnvInspectRequest,
+    EnvListRequest, EnvPruneRequest, EnvPullRequest, LogCompactRequest, LogHeadRequest, LogRequest,
+    LogShowRequest, MountRequest, RunRequest, ShellAttachRequest, ShellCloseRequest, ShellFollowRequest,
+    ShellListRequest, ShellOpenRequest, ShellReadRequest, ShellResizeRequest, ShellSignalRequest,
+    ShellWriteRequest, UmountRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest,
     VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest, WorkspaceCreateRequest,
     WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest, WorkspaceLogsRequest,
     WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest, WorkspaceSyncPushRequest,
 };
 use crate::request_id::new_request_id;
 use crate::response::{
-    DaemonStatus, DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject, ExecOutcome,
-    LogCompactResult, LogEnd, LogExplanation, LogHead, MountObject, NetworkInfo, PruneResult, PullResult,
-    ReapResult, RunOutcome, ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult,
-    ShellSignalResult, ShellWriteResult, SyncResult, UmountResult, VmObject, WorkspaceDeleteResult,
-    WorkspaceList, WorkspaceLogsEnd, WorkspaceObject,
+    AccessRefusedResult, DaemonStatus, DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject,
+    ExecOutcome, LogCompactResult, LogEnd, LogExplanation, LogHead, MountObject, NetworkInfo, PruneResult,
+    PullResult, ReapResult, RunOutcome, ShellCloseResult, ShellFollowEnd, ShellList, ShellObject,
+    ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult, UmountResult, VmObject,
+    WorkspaceDeleteResult, WorkspaceList, WorkspaceLogsEnd, WorkspaceObject,
 };
 
 /// A request whose response has a known type.
@@ -186,6 +186,8 @@ operations! {
     Mount(MountRequest) -> MountObject,
     /// Takes a mount away.
     Umount(UmountRequest) -> UmountResult,
+    /// Records that a server did not let somebody in.
+    AccessRefused(AccessRefusedRequest) -> AccessRefusedResult,
     /// Tells about the daemon.
     DaemonStatus(DaemonStatusRequest) -> DaemonStatus,
     /// Ends the daemon. Guests go on.

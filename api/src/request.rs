@@ -1,5 +1,6 @@
 //! Requests. The documentation of a field is also its help on the command line and its description in schemas.
 
+mod access;
 mod log;
 mod mount;
 mod shell;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "clap")]
 use crate::request_id::parse_request_id;
 
+pub use access::{AccessFault, AccessRefusedRequest};
 pub use log::{LogCompactRequest, LogHeadRequest, LogRequest, LogShowRequest};
 pub use mount::{MountRequest, UmountRequest};
 pub use shell::{

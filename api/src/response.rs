@@ -1,6 +1,7 @@
 //! Responses, with exactly the keys of the contract. Keys that `skip_serializing_if` leaves out appear only when they
 //! have something to say.
 
+mod access;
 mod mount;
 mod shell;
 mod workspace;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::captured::{CapturedOutput, CapturedStream};
 
+pub use access::AccessRefusedResult;
 pub use mount::{MountObject, UmountResult};
 pub use shell::{
     ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult, ShellSignalResult,

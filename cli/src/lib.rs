@@ -23,5 +23,9 @@ mod window_changes;
 
 pub use arguments::Cli;
 pub use commands::log::{repair::LogRepair, verify::LogVerification};
-pub use commands::{Invocation, daemon::DaemonRun, mcp::McpServe};
+pub use commands::{
+    Invocation,
+    daemon::DaemonRun,
+    mcp::{McpHttp, McpServe},
+};
 pub use terminal_filter::TerminalFilter;

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use pyro_cli::{Cli, DaemonRun, Invocation, McpServe};
+use pyro_cli::{Cli, DaemonRun, Invocation, McpHttp, McpServe};
 use pyro_daemon::DaemonOptions;
-use pyro_mcp::{ServeError, Settings};
+use pyro_mcp::{HTTP_PATH, HttpSettings, ServeError, Settings};
 
 fn main() -> ExitCode {
     match Cli::parse().execute() {
@@ -25,7 +25,14 @@ fn main() -> ExitCode {
 }
 
 fn serve_mcp(serve: McpServe) -> Result<(), ServeError> {
-    let McpServe { home, program, profile, allowed_paths } = serve;
+    let McpServe { home, program, profile, allowed_paths, http } = serve;
     let profile = profile.parse().unwrap_or_default();
-    pyro_mcp::serve_stdio(Settings { home, program, profile, allowed_paths })
+    let settings = Settings { home, program, profile, allowed_paths };
+    let Some(http) = http else { return pyro_mcp::serve_stdio(settings) };
+    let McpHttp { host, port, token_file, allowed_hosts, allowed_origins } = http.clone();
+    let listening = HttpSettings { host, port, token_file, allowed_hosts, allowed_origins };
+    pyro_mcp::serve_http(settings, listening, |address| {
+        let url = format!("http://{address}{HTTP_PATH}");
+        http.announce(&url, address.ip().is_loopback());
+    })
 }

@@ -103,6 +103,7 @@ impl Carry {
             Event::EnvironmentInstalled(event) => self.environments.get(&event.name) == Some(&seq),
             Event::DaemonStopped(_)
             | Event::Unmounted(_)
+            | Event::AccessRefused(_)
             | Event::EnvironmentInstallFailed(_)
             | Event::EnvironmentRemoved(_)
             | Event::RequestMet(_) => false,

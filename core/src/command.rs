@@ -4,11 +4,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::event::{
-    BackendProbed, ClockObserved, DaemonStarted, DaemonStopped, DeleteReason, EnvironmentInstallFailed,
-    EnvironmentInstalled, EnvironmentRemoved, ExecExited, ExecFailed, ExecLost, ExecStarted, Lifetime,
-    LogCompacted, Mounted, OperationResolved, OutputDropped, ShellExited, ShellFailed, ShellLost,
-    ShellSignal, ShellStarted, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncSource, TerminalSize,
-    Unmounted, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStopped,
+    AccessRefused, BackendProbed, ClockObserved, DaemonStarted, DaemonStopped, DeleteReason,
+    EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, ExecExited, ExecFailed, ExecLost,
+    ExecStarted, Lifetime, LogCompacted, Mounted, OperationResolved, OutputDropped, ShellExited, ShellFailed,
+    ShellLost, ShellSignal, ShellStarted, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncSource,
+    TerminalSize, Unmounted, WorkspaceKind, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted,
+    WorkspaceStopped,
 };
 use crate::ids::{ExecNumber, ShellId, SyncNumber, Timestamp, WorkspaceId};
 use crate::limits::Limits;
@@ -33,6 +34,8 @@ pub enum Command {
     RecordMounted(Mounted),
     /// The tree of files is not shown at a place any more.
     RecordUnmounted(Unmounted),
+    /// Somebody was not let in.
+    RecordAccessRefused(AccessRefused),
     /// The beginning of the log can be dropped: a base that stands for it is durable.
     CompactLog(LogCompacted),
     /// A way to run guests was tried.

@@ -3,6 +3,7 @@
 //! Every variant of [`Event`] wraps a struct of its own, because the store writes one record kind and version per
 //! struct. Changing a struct that has been released means adding a new one beside it (see `docs/log-format.md`).
 
+mod access;
 mod kind;
 mod mount;
 mod outcome;
@@ -20,6 +21,7 @@ use crate::environment::EnvironmentName;
 use crate::ids::{ExecNumber, RequestId, Seq, Timestamp, WorkspaceId};
 use crate::limits::Limits;
 
+pub use access::{AccessFault, AccessRefused};
 pub use mount::{Mounted, Unmounted};
 pub use outcome::{Evidence, Operation, OperationResolved, RequestMet};
 pub use output::{DropPolicy, OutputDropped};
@@ -99,6 +101,8 @@ pub enum Event {
     Mounted(Mounted),
     /// It is not shown there any more.
     Unmounted(Unmounted),
+    /// Somebody was not let in.
+    AccessRefused(AccessRefused),
     /// The beginning of the log was dropped.
     LogCompacted(LogCompacted),
     /// A way to run guests was tried on this host.
@@ -190,6 +194,7 @@ impl Event {
             | Self::ClockObserved(_)
             | Self::Mounted(_)
             | Self::Unmounted(_)
+            | Self::AccessRefused(_)
             | Self::LogCompacted(_)
             | Self::BackendProbed(_)
             | Self::EnvironmentInstalled(_)
@@ -242,6 +247,7 @@ impl Event {
             Self::ClockObserved(_) => "clock_observed",
             Self::Mounted(_) => "mounted",
             Self::Unmounted(_) => "unmounted",
+            Self::AccessRefused(_) => "access_refused",
             Self::LogCompacted(_) => "log_compacted",
             Self::BackendProbed(_) => "backend_probed",
             Self::EnvironmentInstalled(_) => "environment_installed",

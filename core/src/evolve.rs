@@ -34,6 +34,7 @@ pub fn evolve(state: &mut State, envelope: &Envelope) {
         | Event::EnvironmentRemoved(_)
         | Event::OperationResolved(_)
         | Event::RequestMet(_)
+        | Event::AccessRefused(_)
         | Event::Unknown(_) => {}
         Event::WorkspaceCreated(_)
         | Event::WorkspaceLabeled(_)

@@ -35,17 +35,17 @@ pub use command::{Command, WORKSPACE_PATH};
 pub use decide::{decide, sync_destination};
 pub use environment::{CATALOG, CatalogEntry, EnvironmentName};
 pub use event::{
-    Accelerator, Actor, Backend, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped,
-    DeleteReason, DropPolicy, Envelope, EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved,
-    Event, Evidence, ExecCancelRequested, ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted,
-    ExecutionMode, ExitStatus, Face, Lifetime, LimitsChanged, LogCompacted, Mounted, Operation,
-    OperationResolved, OutputDropped, ProbeVerdict, Process, RequestMet, RetentionPolicy, ShellClosed,
-    ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal,
-    ShellSignaled, ShellStarted, StopReason, StreamSummary, SyncCancelRequested, SyncChanges, SyncFailed,
-    SyncFinished, SyncLost, SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize,
-    UnknownEvent, Unmounted, WorkspaceCreated, WorkspaceDeleted, WorkspaceDeleting, WorkspaceKind,
-    WorkspaceLabeled, WorkspaceSpec, WorkspaceStartFailed, WorkspaceStarted, WorkspaceStarting,
-    WorkspaceStopped, WorkspaceStopping,
+    Accelerator, AccessFault, AccessRefused, Actor, Backend, BackendProbed, Cause, ClockObserved,
+    DaemonStarted, DaemonStopped, DeleteReason, DropPolicy, Envelope, EnvironmentInstallFailed,
+    EnvironmentInstalled, EnvironmentRemoved, Event, Evidence, ExecCancelRequested, ExecExited, ExecFailed,
+    ExecLost, ExecRequested, ExecStarted, ExecutionMode, ExitStatus, Face, Lifetime, LimitsChanged,
+    LogCompacted, Mounted, Operation, OperationResolved, OutputDropped, ProbeVerdict, Process, RequestMet,
+    RetentionPolicy, ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellInput, ShellLost,
+    ShellRequested, ShellResized, ShellSignal, ShellSignaled, ShellStarted, StopReason, StreamSummary,
+    SyncCancelRequested, SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncPurpose, SyncRequested,
+    SyncSource, SyncSourceKind, TerminalSize, UnknownEvent, Unmounted, WorkspaceCreated, WorkspaceDeleted,
+    WorkspaceDeleting, WorkspaceKind, WorkspaceLabeled, WorkspaceSpec, WorkspaceStartFailed,
+    WorkspaceStarted, WorkspaceStarting, WorkspaceStopped, WorkspaceStopping,
 };
 pub use evolve::evolve;
 pub use gaps::Gaps;

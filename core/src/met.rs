@@ -26,6 +26,7 @@ pub fn met(command: &Command) -> Option<Event> {
         | Command::RecordClock(_)
         | Command::RecordMounted(_)
         | Command::RecordUnmounted(_)
+        | Command::RecordAccessRefused(_)
         | Command::RecordProbe(_)
         | Command::RecordEnvironmentInstalled(_)
         | Command::RecordEnvironmentInstallFailed(_)

@@ -4,7 +4,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::action::Action;
-use crate::event::{Event, ShellInput, ShellResized, ShellSignaled};
+use crate::event::{Event, ExecCancelRequested, ShellInput, ShellResized, ShellSignaled};
 use crate::ids::WorkspaceId;
 use crate::state::{ExecPhase, Phase, State};
 
@@ -19,8 +19,8 @@ pub fn react(state: &State, event: &Event) -> Vec<Action> {
         Event::ExecRequested(event) if is_started(state, event.workspace) => {
             vec![Action::Exec { workspace: event.workspace, exec: event.exec }]
         }
-        Event::ExecCancelRequested(event) => {
-            vec![Action::KillExec { workspace: event.workspace, exec: event.exec }]
+        &Event::ExecCancelRequested(ExecCancelRequested { workspace, exec }) => {
+            vec![Action::KillExec { workspace, exec }]
         }
         Event::ShellRequested(event) => {
             vec![Action::OpenShell { workspace: event.workspace, shell: event.shell }]
@@ -29,8 +29,7 @@ pub fn react(state: &State, event: &Event) -> Vec<Action> {
             let ShellInput { workspace, shell, offset, data } = event.clone();
             vec![Action::TypeInput { workspace, shell, offset, data }]
         }
-        Event::ShellResized(event) => {
-            let ShellResized { workspace, shell, size } = *event;
+        &Event::ShellResized(ShellResized { workspace, shell, size }) => {
             vec![Action::ResizeShell { workspace, shell, size }]
         }
         Event::ShellSignaled(event) => {
@@ -54,6 +53,7 @@ pub fn react(state: &State, event: &Event) -> Vec<Action> {
         | Event::ClockObserved(_)
         | Event::Mounted(_)
         | Event::Unmounted(_)
+        | Event::AccessRefused(_)
         | Event::LogCompacted(_)
         | Event::BackendProbed(_)
         | Event::EnvironmentInstalled(_)

@@ -1,8 +1,9 @@
 //! Events as JSON, for `pyro log`.
 
 use pyro_core::{
-    Cause, DropPolicy, Envelope, Event, Evidence, ExitStatus, LogCompacted, Operation, OperationResolved,
-    OutputDropped, ProbeVerdict, StopReason, StreamSummary, SyncChanges, SyncPurpose, WorkspaceKind,
+    AccessRefused, Cause, DropPolicy, Envelope, Event, Evidence, ExitStatus, Limits, LogCompacted, Operation,
+    OperationResolved, OutputDropped, ProbeVerdict, StopReason, StreamSummary, SyncChanges, SyncPurpose,
+    WorkspaceKind,
 };
 use serde_json::{Value, json};
 
@@ -17,21 +18,13 @@ pub(crate) fn data(event: &Event) -> Value {
             "pid": event.process.pid, "version": event.version, "host_boot_id": event.host_boot_id,
         }),
         Event::DaemonStopped(event) => json!({ "reason": event.reason }),
-        Event::LimitsChanged(event) => {
-            let limits = event.limits;
-            json!({
-                "vcpu_max": limits.vcpu_max, "mem_mib_min": limits.mem_mib_min, "mem_mib_total": limits.mem_mib_total,
-                "ttl_seconds_min": limits.ttl_seconds_min, "ttl_seconds_max": limits.ttl_seconds_max,
-                "workspaces_max": limits.workspaces_max, "guests_max": limits.guests_max,
-                "open_execs_max": limits.open_execs_max, "command_len_max": limits.command_len_max,
-                "timeout_seconds_max": limits.timeout_seconds_max,
-            })
-        }
+        Event::LimitsChanged(event) => limits(event.limits),
         Event::ClockObserved(event) => {
             json!({ "host_boot_id": event.host_boot_id, "offset_us": event.offset_us })
         }
         Event::Mounted(event) => json!({ "path": event.path, "allow_other": event.allow_other }),
         Event::Unmounted(event) => json!({ "path": event.path }),
+        Event::AccessRefused(event) => refused(event),
         Event::LogCompacted(event) => compacted(event),
         Event::BackendProbed(event) => json!({
             "backend": event.backend.as_str(), "accelerator": event.accelerator.as_str(),
@@ -225,6 +218,23 @@ fn changes(changes: &SyncChanges) -> Value {
         paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
     };
     json!({ "changed": texts(&changes.changed), "removed": texts(&changes.removed) })
+}
+
+fn limits(limits: Limits) -> Value {
+    json!({
+        "vcpu_max": limits.vcpu_max, "mem_mib_min": limits.mem_mib_min, "mem_mib_total": limits.mem_mib_total,
+        "ttl_seconds_min": limits.ttl_seconds_min, "ttl_seconds_max": limits.ttl_seconds_max,
+        "workspaces_max": limits.workspaces_max, "guests_max": limits.guests_max,
+        "open_execs_max": limits.open_execs_max, "command_len_max": limits.command_len_max,
+        "timeout_seconds_max": limits.timeout_seconds_max,
+    })
+}
+
+fn refused(event: &AccessRefused) -> Value {
+    json!({
+        "reason": event.reason.as_str(), "peer": event.peer, "peer_uid": event.peer_uid,
+        "claimed": event.claimed, "left_out": event.left_out,
+    })
 }
 
 fn compacted(event: &LogCompacted) -> Value {

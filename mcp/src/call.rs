@@ -67,7 +67,7 @@ impl Way {
         Ok(done?)
     }
 
-    fn ask(&self, request: &Request, cancel: &CancelToken) -> Result<Value, CallError> {
+    pub(crate) fn ask(&self, request: &Request, cancel: &CancelToken) -> Result<Value, CallError> {
         value_of(&self.link().call(request, cancel, |_| {})?)
     }
 

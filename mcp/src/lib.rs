@@ -2,16 +2,21 @@
 
 mod arguments;
 mod call;
+mod http;
 mod output;
 mod server;
 mod settings;
 mod tool;
 mod tools;
 
+use std::net::SocketAddr;
+
 use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
+pub use http::{HttpError, HttpSettings, PATH as HTTP_PATH, TokenError};
 pub use settings::{Profile, ProfileError, Settings};
 
 use server::{CALLS_MAX, Server};
@@ -22,6 +27,9 @@ pub enum ServeError {
     /// The system refused what the server needs.
     #[error("failed to start the server: {0}")]
     Start(#[source] std::io::Error),
+    /// It cannot listen.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// The client did not begin as the protocol says.
     #[error("the client did not begin a session: {0}")]
     Session(#[source] Box<ServerInitializeError>),
@@ -34,6 +42,38 @@ pub enum ServeError {
 ///
 /// When the server cannot start, or the client speaks something else.
 pub fn serve_stdio(settings: Settings) -> Result<(), ServeError> {
+    run(async |stop| {
+        let server = Server::new(settings);
+        match server.clone().serve_with_ct(rmcp::transport::stdio(), stop).await {
+            Ok(running) => {
+                // Whatever ended the session, there is nobody left to tell.
+                let _reason = running.waiting().await;
+                server.settle().await;
+                Ok(())
+            }
+            // It went before it said anything, or the signal came before.
+            Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => Ok(()),
+            Err(error) => Err(ServeError::Session(Box::new(error))),
+        }
+    })
+}
+
+/// Serves clients over streamable HTTP, until a signal asks for the end (INT, TERM). `listening` is called with the address as
+/// soon as there is one.
+///
+/// # Errors
+///
+/// When the server cannot start.
+pub fn serve_http(
+    settings: Settings,
+    http: HttpSettings,
+    listening: impl FnOnce(SocketAddr),
+) -> Result<(), ServeError> {
+    run(async |stop| Ok(http::serve(settings, http, stop, listening).await?))
+}
+
+/// Runs a server whose token is cancelled when a signal asks for its end.
+fn run(serve: impl AsyncFnOnce(CancellationToken) -> Result<(), ServeError>) -> Result<(), ServeError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(CALLS_MAX + STANDARD_STREAMS)
@@ -41,27 +81,17 @@ pub fn serve_stdio(settings: Settings) -> Result<(), ServeError> {
         .build();
     let runtime = runtime.map_err(ServeError::Start)?;
     let ended = runtime.block_on(async {
-        let server = Server::new(settings);
-        match server.clone().serve(rmcp::transport::stdio()).await {
-            Ok(running) => {
-                let end = running.cancellation_token();
-                let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Start)?;
-                tokio::spawn(async move {
-                    tokio::select! {
-                        _ = terminate.recv() => {}
-                        _interrupted = tokio::signal::ctrl_c() => {}
-                    }
-                    end.cancel();
-                });
-                // Whatever ended the session, there is nobody left to tell.
-                let _reason = running.waiting().await;
-                server.settle().await;
-                Ok(())
+        let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Start)?;
+        let stop = CancellationToken::new();
+        let asked = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _interrupted = tokio::signal::ctrl_c() => {}
             }
-            // It went before it said anything.
-            Err(ServerInitializeError::ConnectionClosed(_)) => Ok(()),
-            Err(error) => Err(ServeError::Session(Box::new(error))),
-        }
+            asked.cancel();
+        });
+        serve(stop).await
     });
     // A read of standard input cannot be taken back, and calls that are under way end with their connection.
     runtime.shutdown_background();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pyro_api::{CancelToken, ClientInfo, Face};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, ListToolsResult,
+    CallToolRequestParams, CallToolResponse, CallToolResult, Extensions, Implementation, ListToolsResult,
     PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool as Described,
 };
 use rmcp::service::{RequestContext, RoleServer};
@@ -31,6 +31,12 @@ const SETTLE_MAX: Duration = Duration::from_secs(5);
 
 /// Longest name of a client in the log, in characters.
 const CLIENT_CHARS_MAX: usize = 100;
+
+/// Header of a request with the id of its session.
+const HEADER_SESSION_ID: &str = "mcp-session-id";
+
+/// Digits by which a session is told from others.
+const SESSION_DIGITS: usize = 8;
 
 const INSTRUCTIONS: &str = "\
 pyro gives you disposable Linux machines. For work in several steps create a workspace (workspace_create with debian:12), \
@@ -61,11 +67,16 @@ impl Server {
         let _in_vain = tokio::time::timeout(SETTLE_MAX, self.turns.acquire_many(every)).await;
     }
 
-    fn way(&self, client: Option<Implementation>) -> Way {
+    /// Returns the way of what the server asks itself.
+    pub(crate) fn way_of_its_own(&self) -> Way {
+        self.way("pyro-mcp".to_owned())
+    }
+
+    fn way(&self, client: String) -> Way {
         let settings = &self.settings;
         Way {
             home: settings.home.clone(),
-            info: ClientInfo { client: named(client), face: Face::Mcp },
+            info: ClientInfo { client, face: Face::Mcp },
             program: settings.program.clone(),
             allowed_paths: settings.allowed_paths.clone(),
         }
@@ -88,7 +99,7 @@ impl Server {
             () = context.ct.cancelled() => return Ok(output::refusal(tool.name(), "canceled before it began")),
         };
         let (latest, lines) = watch::channel(None);
-        let (way, cancel) = (self.way(context.client_info()), CancelToken::new());
+        let (way, cancel) = (self.way(named(context.client_info(), &context.extensions)), CancelToken::new());
         let carried_out = {
             let cancel = cancel.clone();
             tokio::task::spawn_blocking(move || way.perform(asked, &cancel, &latest))
@@ -156,9 +167,18 @@ impl ServerHandler for Server {
     }
 }
 
-/// Returns what the log calls a client.
-fn named(client: Option<Implementation>) -> String {
-    let Some(Implementation { name, version, .. }) = client else { return "mcp".to_owned() };
-    let text = format!("{name}/{version}");
-    text.chars().filter(|character| !character.is_control()).take(CLIENT_CHARS_MAX).collect()
+/// Returns what the log calls a client: its name and version, and by which of its sessions it asks where it has several.
+fn named(client: Option<Implementation>, extensions: &Extensions) -> String {
+    let text = match client {
+        Some(Implementation { name, version, .. }) => format!("{name}/{version}"),
+        None => "mcp".to_owned(),
+    };
+    let name: String =
+        text.chars().filter(|character| !character.is_control()).take(CLIENT_CHARS_MAX).collect();
+    let Some(parts) = extensions.get::<http::request::Parts>() else { return name };
+    match parts.headers.get(HEADER_SESSION_ID) {
+        // Who knows the whole id can use the session.
+        Some(id) => format!("{name} session={}", &blake3::hash(id.as_bytes()).to_hex()[..SESSION_DIGITS]),
+        None => format!("{name} http"),
+    }
 }

@@ -2,7 +2,7 @@
 
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use pyro_core::{
-    Actor, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped, Envelope,
+    AccessRefused, Actor, BackendProbed, Cause, ClockObserved, DaemonStarted, DaemonStopped, Envelope,
     EnvironmentInstallFailed, EnvironmentInstalled, EnvironmentRemoved, Event, ExecCancelRequested,
     ExecExited, ExecFailed, ExecLost, ExecRequested, ExecStarted, LimitsChanged, LogCompacted, Mounted,
     OperationResolved, OutputDropped, RequestMet, Seq, ShellClosed, ShellClosing, ShellExited, ShellFailed,
@@ -141,6 +141,7 @@ records! {
     (6, 1) => LogCompacted,
     (7, 1) => Mounted,
     (8, 1) => Unmounted,
+    (9, 1) => AccessRefused,
     (20, 1) => EnvironmentInstalled,
     (21, 1) => EnvironmentInstallFailed,
     (22, 1) => EnvironmentRemoved,

@@ -9,12 +9,14 @@ Examples:
   pyro mcp serve                               all tools, on standard input and output
   pyro mcp serve --profile workspace-core      without shells and single VMs
   pyro mcp serve --allow-path ~/src            files come from below ~/src only
+  pyro mcp serve --transport http              on http://127.0.0.1:8765/mcp, for several clients
 
-A client starts this by itself; its configuration names the command and these arguments.";
+A client starts this by itself; its configuration names the command and these arguments. Over HTTP it
+sends the token of --token-file with each request, as `Authorization: Bearer TOKEN`.";
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum McpCommand {
-    /// Serves one client on standard input and output
+    /// Serves MCP clients, on standard input and output or over HTTP
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(McpServeArgs),
 }
@@ -28,6 +30,59 @@ pub(crate) struct McpServeArgs {
     /// Let files be brought into workspaces from this directory and below only; may be given several times
     #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
     pub(crate) allow_path: Vec<PathBuf>,
+
+    /// How clients reach the server
+    #[arg(long, value_name = "TRANSPORT", default_value = "stdio")]
+    pub(crate) transport: TransportName,
+
+    #[command(flatten)]
+    pub(crate) http: McpHttpArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TransportName {
+    /// One client on standard input and output
+    Stdio,
+    /// Streamable HTTP, for several clients
+    Http,
+}
+
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "With --transport http")]
+pub(crate) struct McpHttpArgs {
+    /// Name or address to listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+
+    /// Port to listen on, 0 for any [default: 8765]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+
+    /// File with the token that clients have to send, made when missing [default: mcp-token in PYRO_HOME]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) token_file: Option<PathBuf>,
+
+    /// Further name under which clients may ask for the server; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub(crate) allow_host: Vec<String>,
+
+    /// Site whose pages may ask, such as https://app.example; may be given several times
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) allow_origin: Vec<String>,
+}
+
+impl McpHttpArgs {
+    /// Returns the name of an option that was given; `None` when none was.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let options = [
+            ("--host", self.host.is_some()),
+            ("--port", self.port.is_some()),
+            ("--token-file", self.token_file.is_some()),
+            ("--allow-host", !self.allow_host.is_empty()),
+            ("--allow-origin", !self.allow_origin.is_empty()),
+        ];
+        options.into_iter().find_map(|(name, is_given)| is_given.then_some(name))
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

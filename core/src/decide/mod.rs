@@ -34,6 +34,7 @@ pub fn decide(state: &State, command: &Command) -> Result<Vec<Event>, Rejection>
         Command::RecordClock(fact) => Ok(host::clock(state, fact)),
         Command::RecordMounted(fact) => Ok(host::mounted(state, fact)),
         Command::RecordUnmounted(fact) => host::unmounted(state, fact),
+        Command::RecordAccessRefused(fact) => Ok([Event::AccessRefused(fact.clone())].into()),
         Command::CompactLog(fact) => host::compact_log(state, fact),
         Command::RecordProbe(fact) => Ok(host::probed(fact)),
         Command::RecordEnvironmentInstalled(fact) => Ok(host::environment_installed(fact)),

@@ -11,6 +11,7 @@ impl Event {
         "clock_observed",
         "mounted",
         "unmounted",
+        "access_refused",
         "log_compacted",
         "backend_probed",
         "environment_installed",
@@ -68,6 +69,7 @@ impl Event {
                 "The tree of files is shown at this directory, by this daemon and by those that follow it."
             }
             Self::Unmounted(_) => "The tree of files is not shown at this directory any more.",
+            Self::AccessRefused(_) => "A server did not let somebody in; nothing was done for them.",
             Self::LogCompacted(_) => {
                 "All events before the first kept one were dropped; a base with this digest stands in their place."
             }

@@ -1,5 +1,6 @@
 //! Sessions: one task per connection of a client.
 
+mod access;
 mod attach;
 mod compact;
 mod daemon;
@@ -213,6 +214,9 @@ impl Session {
             Request::Doctor(request) => self.doctor(request).await.map(Response::Doctor),
             Request::Mount(request) => self.mount(request).await.map(Response::Mount),
             Request::Umount(request) => self.umount(request).await.map(Response::Umount),
+            Request::AccessRefused(request) => {
+                self.access_refused(request).await.map(Response::AccessRefused)
+            }
             Request::DaemonStatus(_) => Ok(Response::DaemonStatus(self.daemon_status())),
             Request::DaemonStop(request) => self.daemon_stop(request).await.map(Response::DaemonStop),
         }

@@ -1,12 +1,12 @@
 //! Samples of the events of shells, syncs, clocks and mounts.
 
 use pyro_core::{
-    ClockObserved, DropPolicy, Event, Evidence, ExecNumber, ExitStatus, LogCompacted, Mounted, Operation,
-    OperationResolved, OutputDropped, RequestMet, RetentionPolicy, Seq, ShellClosed, ShellClosing,
-    ShellExited, ShellFailed, ShellId, ShellInput, ShellLost, ShellRequested, ShellResized, ShellSignal,
-    ShellSignaled, ShellStarted, Stream, StreamId, SyncCancelRequested, SyncChanges, SyncFailed,
-    SyncFinished, SyncLost, SyncNumber, SyncPurpose, SyncRequested, SyncSource, SyncSourceKind, TerminalSize,
-    Timestamp, Unmounted, WorkspaceId,
+    AccessFault, AccessRefused, ClockObserved, DropPolicy, Event, Evidence, ExecNumber, ExitStatus,
+    LogCompacted, Mounted, Operation, OperationResolved, OutputDropped, RequestMet, RetentionPolicy, Seq,
+    ShellClosed, ShellClosing, ShellExited, ShellFailed, ShellId, ShellInput, ShellLost, ShellRequested,
+    ShellResized, ShellSignal, ShellSignaled, ShellStarted, Stream, StreamId, SyncCancelRequested,
+    SyncChanges, SyncFailed, SyncFinished, SyncLost, SyncNumber, SyncPurpose, SyncRequested, SyncSource,
+    SyncSourceKind, TerminalSize, Timestamp, Unmounted, WorkspaceId,
 };
 
 use super::{summary, text, workspace};
@@ -80,9 +80,20 @@ pub(super) fn following_kind(event: &Event) -> Vec<Event> {
             [false, true].map(|allow_other| Event::Mounted(Mounted { path: text(), allow_other })).to_vec()
         }
         Event::Mounted(_) => vec![Event::Unmounted(Unmounted { path: text() })],
-        Event::Unmounted(_) => log_compacted(),
+        Event::Unmounted(_) => access_refused(),
+        Event::AccessRefused(_) => log_compacted(),
         _ => Vec::new(),
     }
+}
+
+fn access_refused() -> Vec<Event> {
+    let refused = |(reason, peer_uid)| {
+        let (peer, claimed) = ("127.0.0.1:40000".to_owned(), text());
+        Event::AccessRefused(AccessRefused { reason, peer, peer_uid, claimed, left_out: 7 })
+    };
+    [(AccessFault::Host, None), (AccessFault::Origin, Some(0)), (AccessFault::Token, Some(u32::MAX))]
+        .map(refused)
+        .to_vec()
 }
 
 fn log_compacted() -> Vec<Event> {
