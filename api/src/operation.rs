@@ -9,7 +9,7 @@ use crate::request::{
     EnvPruneRequest, EnvPullRequest, LogCompactRequest, LogHeadRequest, LogRequest, LogShowRequest,
     MountRequest, RunRequest, ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest,
     ShellOpenRequest, ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest,
-    UmountRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest,
+    TreeReadRequest, UmountRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest,
     VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest, WorkspaceCreateRequest,
     WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest, WorkspaceLogsRequest,
     WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest, WorkspaceSyncPushRequest,
@@ -19,7 +19,7 @@ use crate::response::{
     DaemonStatus, DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject, ExecOutcome,
     LogCompactResult, LogEnd, LogExplanation, LogHead, MountObject, NetworkInfo, PruneResult, PullResult,
     ReapResult, RunOutcome, ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult,
-    ShellSignalResult, ShellWriteResult, SyncResult, UmountResult, VmObject, WorkspaceDeleteResult,
+    ShellSignalResult, ShellWriteResult, SyncResult, TreePart, UmountResult, VmObject, WorkspaceDeleteResult,
     WorkspaceList, WorkspaceLogsEnd, WorkspaceObject,
 };
 
@@ -186,6 +186,8 @@ operations! {
     Mount(MountRequest) -> MountObject,
     /// Takes a mount away.
     Umount(UmountRequest) -> UmountResult,
+    /// Reads a part of a file of the tree; sends output.
+    TreeRead(TreeReadRequest) -> TreePart,
     /// Tells about the daemon.
     DaemonStatus(DaemonStatusRequest) -> DaemonStatus,
     /// Ends the daemon. Guests go on.

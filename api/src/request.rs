@@ -3,6 +3,7 @@
 mod log;
 mod mount;
 mod shell;
+mod tree;
 mod workspace;
 
 use pyro_core::RequestId;
@@ -18,6 +19,7 @@ pub use shell::{
     ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest, ShellOpenRequest,
     ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest, WindowSize,
 };
+pub use tree::TreeReadRequest;
 pub use workspace::{
     WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest,
     WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,

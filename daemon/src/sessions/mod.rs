@@ -18,6 +18,7 @@ mod shell;
 mod spec;
 mod sync;
 mod trace;
+mod tree;
 mod typist;
 mod vm;
 mod watch;
@@ -213,6 +214,7 @@ impl Session {
             Request::Doctor(request) => self.doctor(request).await.map(Response::Doctor),
             Request::Mount(request) => self.mount(request).await.map(Response::Mount),
             Request::Umount(request) => self.umount(request).await.map(Response::Umount),
+            Request::TreeRead(request) => self.tree_read(request).await.map(Response::TreeRead),
             Request::DaemonStatus(_) => Ok(Response::DaemonStatus(self.daemon_status())),
             Request::DaemonStop(request) => self.daemon_stop(request).await.map(Response::DaemonStop),
         }
