@@ -1,12 +1,22 @@
-//! The MCP server of pyro: tools for agents, each of which is one call of the daemon.
+//! The MCP server of pyro: tools for agents, each of which is one call of the daemon; resources to read and to be told of; and
+//! prompts.
 
 mod arguments;
 mod call;
+mod change;
+mod notices;
 mod output;
+mod prompts;
+mod resources;
 mod server;
 mod settings;
+mod subscriptions;
 mod tool;
 mod tools;
+mod uri;
+mod watch;
+
+use std::sync::Arc;
 
 use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
@@ -14,7 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub use settings::{Profile, ProfileError, Settings};
 
-use server::{CALLS_MAX, Server};
+use server::{CALLS_MAX, Server, Shared};
 
 /// Why the server ended before its client did.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +51,8 @@ pub fn serve_stdio(settings: Settings) -> Result<(), ServeError> {
         .build();
     let runtime = runtime.map_err(ServeError::Start)?;
     let ended = runtime.block_on(async {
-        let server = Server::new(settings);
-        match server.clone().serve(rmcp::transport::stdio()).await {
+        let shared = Arc::new(Shared::new(settings));
+        match Server::new(&shared).serve(rmcp::transport::stdio()).await {
             Ok(running) => {
                 let end = running.cancellation_token();
                 let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Start)?;
@@ -55,7 +65,7 @@ pub fn serve_stdio(settings: Settings) -> Result<(), ServeError> {
                 });
                 // Whatever ended the session, there is nobody left to tell.
                 let _reason = running.waiting().await;
-                server.settle().await;
+                shared.settle().await;
                 Ok(())
             }
             // It went before it said anything.
