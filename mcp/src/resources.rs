@@ -1,5 +1,7 @@
 //! Resources: what there is to read, and how it is read.
 
+use std::collections::BTreeMap;
+
 use pyro_api::{
     ApiError, CancelToken, DaemonStatusRequest, ErrorCode, Incoming, LogEnd, LogPoint, LogRequest,
     TreeReadRequest, WorkspaceListRequest, WorkspaceObject, WorkspaceStatusRequest,
@@ -176,18 +178,24 @@ pub(crate) fn list(
     }
     let mut next_cursor = None;
     if profile.shows(&Address::Workspaces) {
-        let mut workspaces = way.look(&WorkspaceListRequest { at: None }, cancel)?.workspaces;
-        workspaces.retain(|workspace| cursor.is_none_or(|cursor| workspace.workspace_id.as_str() > cursor));
-        workspaces.sort_by(|one, other| one.workspace_id.cmp(&other.workspace_id));
-        if workspaces.len() > PAGE_LEN {
-            workspaces.truncate(PAGE_LEN);
-            next_cursor = workspaces.last().map(|workspace| workspace.workspace_id.clone());
-        }
+        let workspaces = way.look(&WorkspaceListRequest { at: None }, cancel)?.workspaces;
+        let by_id = workspaces.into_iter().map(|workspace| (workspace.workspace_id.clone(), workspace));
+        let (workspaces, next) = page(by_id.collect(), cursor);
         resources.extend(workspaces.iter().map(listed));
+        next_cursor = next;
     }
     let mut page = ListResourcesResult::with_all_items(resources);
     page.next_cursor = next_cursor;
     Ok(page)
+}
+
+/// Returns those that follow a cursor, by their ids, and the cursor of the next page; `None` when there is none.
+fn page<Item>(mut all: BTreeMap<String, Item>, cursor: Option<&str>) -> (Vec<Item>, Option<String>) {
+    if let Some(cursor) = cursor {
+        all.retain(|id, _| id.as_str() > cursor);
+    }
+    let next_cursor = if all.len() > PAGE_LEN { all.keys().nth(PAGE_LEN - 1).cloned() } else { None };
+    (all.into_values().take(PAGE_LEN).collect(), next_cursor)
 }
 
 fn fixed(profile: Profile) -> impl Iterator<Item = Resource> {
@@ -377,6 +385,30 @@ mod tests {
         }
         assert_eq!(continuation_len(&"\u{1f600}x".as_bytes()[1..]), 3);
         assert_eq!(continuation_len(b"x"), 0);
+    }
+
+    /// Catches an item that no page has, or two have, also when one goes between two pages.
+    #[test]
+    fn pages_follow_on_each_other() {
+        let all =
+            |len: usize| (0..len).map(|number| (format!("{number:04}"), number)).collect::<BTreeMap<_, _>>();
+        for len in [0, 1, PAGE_LEN, PAGE_LEN + 1, 3 * PAGE_LEN] {
+            let (mut seen, mut cursor) = (Vec::new(), None);
+            loop {
+                let (items, next) = page(all(len), cursor.as_deref());
+                seen.extend(items);
+                cursor = next;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(seen, (0..len).collect::<Vec<_>>(), "{len}");
+        }
+        let mut fewer = all(2 * PAGE_LEN);
+        let (_, next) = page(fewer.clone(), None);
+        fewer.remove(next.as_ref().unwrap());
+        let (items, _) = page(fewer, next.as_deref());
+        assert_eq!((items.first(), items.len()), (Some(&PAGE_LEN), PAGE_LEN));
     }
 
     /// Catches a profile that shows what its tools do not deal with.

@@ -10,6 +10,7 @@ mod layering;
 mod log;
 mod mcp;
 mod mcp_hostile;
+mod mcp_resources;
 mod mount;
 mod powercut;
 mod python;

@@ -98,7 +98,9 @@ fn missing(tree: &View, workspace: WorkspaceId, path: &str) -> ApiError {
         Some(&"shells") => ErrorCode::UnknownShell,
         _ => ErrorCode::InvalidArgument,
     };
-    let names: Vec<_> = tree.list(&node).unwrap_or_default().into_iter().map(|(name, _)| name).collect();
+    // A link only says again what is there.
+    let listed = tree.list(&node).unwrap_or_default().into_iter();
+    let names: Vec<_> = listed.filter(|(_, node)| node.kind() != Kind::Link).map(|(name, _)| name).collect();
     let newest = &names[names.len().saturating_sub(NAMES_MAX)..];
     let there = if newest.is_empty() { "nothing".to_owned() } else { newest.join(", ") };
     let within = if place.is_empty() { String::new() } else { format!(" in {}", place.join("/")) };
