@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pyro_api::{
     ApiError, CancelToken, DaemonStatusRequest, ErrorCode, Incoming, LogEnd, LogPoint, LogRequest,
-    TreeReadRequest, WorkspaceListRequest, WorkspaceObject, WorkspaceStatusRequest,
+    ShellListRequest, TreeReadRequest, WorkspaceListRequest, WorkspaceObject, WorkspaceStatusRequest,
 };
 use rmcp::ErrorData;
 use rmcp::model::{ListResourcesResult, Resource, ResourceContents, ResourceTemplate};
@@ -26,6 +26,12 @@ const EVENTS_MAX: u64 = 100;
 
 /// Most bytes of events that are read at once, besides a first one that is longer.
 const EVENTS_BYTES: usize = 128 * 1024;
+
+/// Least characters of an id that stand for all of it.
+const ID_LEN_MIN: usize = 4;
+
+/// Most shells that an error names.
+const SHELLS_NAMED_MAX: usize = 10;
 
 /// Most bytes of a screen: more than the largest one has that is not all in colour.
 const SCREEN_BYTES: u64 = 256 * 1024;
@@ -97,16 +103,43 @@ pub(crate) fn resolve(uri: &str, profile: Profile) -> Result<Uri, ResourceError>
     Err(ResourceError::Unknown(message))
 }
 
-/// Returns the resource by the whole id of its workspace.
+/// Returns the resource by the whole ids of its workspace and shell.
 ///
 /// # Errors
 ///
-/// When there is no such workspace, or no daemon can be reached.
-pub(crate) fn located(address: Address, way: &Way) -> Result<Address, ResourceError> {
-    let Some(workspace) = address.workspace() else { return Ok(address) };
-    let request = WorkspaceStatusRequest { workspace_id: workspace.to_owned(), at: None };
-    let status = way.look(&request, &CancelToken::new())?;
-    Ok(address.of(status.workspace_id))
+/// When there are no such ones, or no daemon can be reached.
+pub(crate) fn located(address: &Address, way: &Way, cancel: &CancelToken) -> Result<Address, ApiError> {
+    let workspace_id = address.workspace().map(str::to_owned);
+    Ok(match (address, workspace_id) {
+        (Address::Screen { shell, .. }, Some(workspace_id)) => {
+            let list = way.look(&ShellListRequest { workspace_id }, cancel)?;
+            let shell = whole_id(shell, list.shells.iter().map(|shell| shell.shell_id.as_str()))?;
+            Address::Screen { workspace: list.workspace_id, shell }
+        }
+        (Address::Workspace(_) | Address::Output { .. }, Some(workspace_id)) => {
+            let status = way.look(&WorkspaceStatusRequest { workspace_id, at: None }, cancel)?;
+            address.clone().of(status.workspace_id)
+        }
+        _ => address.clone(),
+    })
+}
+
+/// Returns the id of a shell that is meant by it or by its beginning.
+fn whole_id<'a>(meant: &str, ids: impl Iterator<Item = &'a str> + Clone) -> Result<String, ApiError> {
+    let mut matching = ids.clone().filter(|id| meant.len() >= ID_LEN_MIN && id.starts_with(meant));
+    match (matching.next(), matching.next()) {
+        (Some(id), None) => Ok(id.to_owned()),
+        (Some(_), Some(_)) => {
+            let message = format_args!("more than one shell id begins with {meant}");
+            Err(ApiError::new(ErrorCode::AmbiguousId, message))
+        }
+        (None, _) => {
+            let error = ApiError::new(ErrorCode::UnknownShell, format_args!("there is no shell {meant}"));
+            let ids = ids.take(SHELLS_NAMED_MAX).collect::<Vec<_>>().join(", ");
+            let known = if ids.is_empty() { "none; shell_open opens one".to_owned() } else { ids };
+            Err(error.with_hint(format_args!("existing: {known}")))
+        }
+    }
 }
 
 /// Returns the forms of names.
@@ -238,7 +271,7 @@ pub(crate) fn read(
         }
         Address::Output { .. } => (output(way, address, *from, cancel)?, TEXT),
         Address::Screen { .. } => {
-            let (bytes, _) = file(way, address, 0, SCREEN_BYTES, cancel)?;
+            let (bytes, _) = file(way, &located(address, way, cancel)?, 0, SCREEN_BYTES, cancel)?;
             (String::from_utf8_lossy(&bytes).into_owned(), TEXT)
         }
         Address::Log => (log(way, *from, cancel)?, JSON),
@@ -409,6 +442,21 @@ mod tests {
         fewer.remove(next.as_ref().unwrap());
         let (items, _) = page(fewer, next.as_deref());
         assert_eq!((items.first(), items.len()), (Some(&PAGE_LEN), PAGE_LEN));
+    }
+
+    /// Catches a shell that is taken for another one, and an error that does not say which there are.
+    #[test]
+    fn shells_are_meant_by_the_beginning_of_their_ids() {
+        let ids = ["78cdf2e8f1b1", "78cd00000000", "909b0d24ac61"];
+        let meant = |text: &str| {
+            whole_id(text, ids.iter().copied()).map_err(|error| error.hint.unwrap_or(error.message))
+        };
+        assert_eq!(meant("909b"), Ok(ids[2].to_owned()));
+        assert_eq!(meant(ids[0]), Ok(ids[0].to_owned()));
+        assert_eq!(meant("78cd"), Err("more than one shell id begins with 78cd".to_owned()));
+        assert_eq!(meant("909"), Err(format!("existing: {}", ids.join(", "))));
+        let none = whole_id("909b", std::iter::empty()).unwrap_err();
+        assert_eq!(none.hint.as_deref(), Some("existing: none; shell_open opens one"));
     }
 
     /// Catches a profile that shows what its tools do not deal with.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pyro_api::{CancelToken, ClientInfo, Face};
+use pyro_api::{ApiError, CancelToken, ClientInfo, Face};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, GetPromptRequestParams, GetPromptResponse,
     Implementation, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
@@ -177,7 +177,7 @@ impl Server {
         Ok(())
     }
 
-    /// Has what a resource depends on watched. Returns it by the whole id of its workspace.
+    /// Has what a resource depends on watched. Returns it by the whole ids of its workspace and shell.
     async fn watched(
         &self,
         context: &RequestContext<RoleServer>,
@@ -185,12 +185,12 @@ impl Server {
     ) -> Result<(Address, Leases), ErrorData> {
         let told = |error: ResourceError| error.told(uri);
         let Uri { address, .. } = resources::resolve(uri, self.profile()).map_err(told)?;
-        let watched = self.look(context, move |shared, way, _| {
-            let address = resources::located(address, way)?;
+        let watched = self.look(context, move |shared, way, cancel| {
+            let address = resources::located(&address, way, cancel)?;
             let leases = Leases::of(&address, &shared.watch, way)?;
             Ok((address, leases))
         });
-        watched.await?.map_err(told)
+        watched.await?.map_err(|error: ApiError| told(error.into()))
     }
 
     /// Returns what a request that stays open tells of. A resource that is not there is never told of.

@@ -45,7 +45,7 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
-    /// Has everything watched that a resource depends on, whose workspace has its whole id. Blocks.
+    /// Has everything watched that a resource depends on, which has its whole ids. Blocks.
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl Interests {
         self.list = true;
     }
 
-    /// Adds a resource, whose workspace has its whole id.
+    /// Adds a resource by its whole ids.
     ///
     /// # Errors
     ///

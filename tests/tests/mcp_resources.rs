@@ -124,12 +124,14 @@ fn a_screen_is_what_a_person_sees() {
     let shell = shell["shell_id"].as_str().unwrap().to_owned();
     let screen = format!("pyro://workspaces/{id}/shells/{shell}/screen");
     subscribe(&mut client, &screen);
+    let short = format!("pyro://workspaces/{id}/shells/{}/screen", &shell[..6]);
     // It is drawn over, and cleared: only the end of it is to be seen.
     let input = r"printf 'one\rtwo\n'; printf '\033[2J\033[Hlast\n'";
     client.done("shell_write", &json!({"workspace_id": id, "shell_id": shell, "input": input}));
     while !client.read(&screen).starts_with("last\n") {
         told_of(&mut client, &screen);
     }
+    assert!(client.read(&short).starts_with("last\n"));
     client.done("shell_close", &json!({"workspace_id": id, "shell_id": shell}));
     let error = client.error("resources/read", json!({"uri": screen}));
     assert_eq!(error["code"], -32002, "{error}");
@@ -176,7 +178,7 @@ fn what_is_not_there_is_an_error_that_says_what_is() {
         for (uri, code, expected) in [
             ("pyro://workspace".to_owned(), -32002, "did you mean pyro://workspaces?"),
             ("pyro://workspaces/nope".to_owned(), -32002, id.as_str()),
-            (format!("pyro://workspaces/{id}/shells/abcd/screen"), -32002, "shell"),
+            (format!("pyro://workspaces/{id}/shells/abcd/screen"), -32002, "existing: none; shell_open"),
             (format!("pyro://workspaces/{id}/../.."), -32002, "did you mean"),
             ("file:///etc/passwd".to_owned(), -32002, "there are pyro://workspaces"),
         ] {
