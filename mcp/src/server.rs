@@ -18,6 +18,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use crate::call::Way;
+use crate::change::Change;
 use crate::resources::{self, ResourceError};
 use crate::settings::{Profile, Settings};
 use crate::subscriptions::{Interests, Leases, Outlet, SUBSCRIPTIONS_MAX, Subscriptions, tell};
@@ -362,8 +363,10 @@ impl ServerHandler for Server {
         let changes = self.shared.watch.changes();
         let interests = self.interests(context.request_context(), context.accepted()).await?;
         let outlet = Outlet::Request(context.sink().clone());
+        // It was told already that it is accepted, and what has happened since may have been missed.
+        let first = Some(Change::Unknown);
         tokio::select! {
-            () = tell(changes, Arc::new(Mutex::new(interests)), outlet) => {}
+            () = tell(changes, Arc::new(Mutex::new(interests)), outlet, first) => {}
             () = context.cancelled() => {}
         }
         Ok(())

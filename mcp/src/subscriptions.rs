@@ -129,12 +129,12 @@ impl Subscriptions {
         lock(&self.interests)
     }
 
-    /// Begins to tell the client, if nobody does so yet. What changes after what is added now is known to be watched is not missed.
+    /// Begins to tell the client, if nobody does so yet.
     pub(crate) fn tell(&self, watch: &Watch, client: &Peer<RoleServer>) {
         let mut teller = lock(&self.teller);
         if teller.is_none() {
             let (interests, client) = (Arc::clone(&self.interests), Outlet::Client(client.clone()));
-            let telling = tell(watch.changes(), interests, client);
+            let telling = tell(watch.changes(), interests, client, None);
             *teller = Some(tokio::spawn(telling).abort_handle());
         }
     }
@@ -170,13 +170,18 @@ impl Outlet {
     }
 }
 
-/// Tells a client of what it is interested in, until it is gone. One that is slow is told less often, and of nothing twice.
+/// Tells a client of what it is interested in, until it is gone; of `first` before anything else. One that is slow is told less
+/// often, and of nothing twice.
 pub(crate) async fn tell(
     mut changes: broadcast::Receiver<Change>,
     interests: Arc<Mutex<Interests>>,
     outlet: Outlet,
+    first: Option<Change>,
 ) {
     let mut notices = Notices::default();
+    for notice in first.iter().flat_map(|change| lock(&interests).notices(change)) {
+        notices.cause(notice, Instant::now());
+    }
     loop {
         let due = notices.next_due();
         tokio::select! {

@@ -315,6 +315,9 @@ fn a_request_that_stays_open_tells_of_changes() {
     let open = client.request("subscriptions/listen", json!({"_meta": meta, "notifications": wanted}));
     let accepted = client.notification("notifications/subscriptions/acknowledged");
     assert_eq!(accepted["notifications"]["resourceSubscriptions"], json!(["pyro://log"]));
+    // What has happened before it was watched may have been missed, so it is told of all at first.
+    client.notification(UPDATED);
+    client.notification(LIST_CHANGED);
     let create = json!({"_meta": meta, "name": "workspace_create", "arguments": machine});
     let id = client.ask("tools/call", create)["structuredContent"]["workspace_id"].clone();
     let told = client.notification(UPDATED);
