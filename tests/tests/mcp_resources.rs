@@ -252,19 +252,31 @@ fn clients_are_told_of_what_they_want_to_know() {
     client.notification(LIST_CHANGED);
 }
 
-/// Catches a subscription that ends with the daemon, or misses what happened meanwhile.
+/// Catches a subscription that ends with the daemon, misses what happened meanwhile, or begins anew with the next one.
 #[test]
 fn subscriptions_outlive_the_daemon() {
     let pyro = Pyro::new().config(SANDBOX);
     let mut client = Client::start(&pyro, &[]);
     let id = client.workspace();
-    let uri = format!("pyro://workspaces/{id}/logs/1/stdout");
-    subscribe(&mut client, &uri);
+    let output = |number: u32| format!("pyro://workspaces/{id}/logs/{number}/stdout");
+    subscribe(&mut client, &output(2));
+    subscribe(&mut client, &output(3));
+    for _ in 0..2 {
+        client.done("workspace_exec", &json!({"workspace_id": id, "command": "true"}));
+    }
+    // Events come in their order: all of the first command have come.
+    told_of(&mut client, &output(2));
+    let past = format!("{}?offset=1", output(1));
+    subscribe(&mut client, &past);
     assert_eq!(pyro.run(&["daemon", "stop"]).code, Some(0));
     // The command ends before anybody follows the new daemon, or after: it is told of in any case.
     assert_eq!(pyro.run(&["workspace", "exec", &id, "--", "echo", "back"]).code, Some(0));
-    told_of(&mut client, &uri);
-    assert_eq!(client.read(&uri), "back\n");
+    let mut told = Value::Null;
+    while told != output(3) {
+        told = client.notification(UPDATED)["uri"].clone();
+        assert_ne!(told, past);
+    }
+    assert_eq!(client.read(&output(3)), "back\n");
 }
 
 /// Returns how many connections the daemon has besides the one that asks.
