@@ -10,6 +10,8 @@ use crate::response::{CommandRecord, LogEntry, WorkspaceLogs, WorkspaceLogsEnd};
 pub struct History {
     entries: Vec<LogEntry>,
     open: Option<(CommandRecord, CapturedOutput)>,
+    /// What is kept of the output of each command.
+    kept: CapturedOutput,
 }
 
 impl History {
@@ -19,12 +21,18 @@ impl History {
         Self::default()
     }
 
+    /// Returns a history without commands, of whose output other lengths are kept.
+    #[must_use]
+    pub fn keeping(head_bytes: usize, tail_bytes: usize) -> Self {
+        Self { kept: CapturedOutput::keeping(head_bytes, tail_bytes), ..Self::default() }
+    }
+
     /// Takes what comes next. A record begins a command, and what follows is its output.
     pub fn push(&mut self, incoming: Incoming) {
         match (incoming, &mut self.open) {
             (Incoming::Progress(Progress::Record(record)), _) => {
                 self.close();
-                self.open = Some((record, CapturedOutput::new()));
+                self.open = Some((record, self.kept.clone()));
             }
             (Incoming::Output(stream, bytes), Some((_, output))) => output.push(stream, &bytes),
             (Incoming::Progress(Progress::Gap { stream, from, to, .. }), Some((_, output))) => {

@@ -77,11 +77,11 @@ pub use request::{
     EnvInspectRequest, EnvListRequest, EnvPruneRequest, EnvPullRequest, LogCompactRequest, LogHeadRequest,
     LogRequest, LogShowRequest, MountRequest, Resume, RunRequest, ShellAttachRequest, ShellCloseRequest,
     ShellFollowRequest, ShellListRequest, ShellOpenRequest, ShellReadRequest, ShellResizeRequest,
-    ShellSignalRequest, ShellWriteRequest, UmountRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest,
-    VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest, WindowSize,
-    WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest,
-    WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,
-    WorkspaceSyncPushRequest,
+    ShellSignalRequest, ShellWriteRequest, TreeReadRequest, UmountRequest, VmCreateRequest, VmDeleteRequest,
+    VmExecRequest, VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest, VmStatusRequest,
+    VmStopRequest, WindowSize, WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest,
+    WorkspaceListRequest, WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest,
+    WorkspaceStopRequest, WorkspaceSyncPushRequest,
 };
 pub use request_id::{RequestIdError, new_request_id, parse_request_id};
 pub use response::{
@@ -90,9 +90,9 @@ pub use response::{
     KvmReport, LastCommand, LogCompactResult, LogDropped, LogEnd, LogEntry, LogEvent, LogExplanation,
     LogHead, MountObject, NetworkInfo, NetworkingReport, NoNetwork, OutputText, PruneResult, PullResult,
     ReapResult, RunOutcome, RunResult, RuntimeReport, ShellCloseResult, ShellFollowEnd, ShellList,
-    ShellObject, ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult, ToolReport, UmountResult,
-    VmObject, WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd, WorkspaceObject,
-    WorkspaceSeed, WorkspaceSync,
+    ShellObject, ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult, ToolReport, TreePart,
+    UmountResult, VmObject, WorkspaceDeleteResult, WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd,
+    WorkspaceObject, WorkspaceSeed, WorkspaceSync,
 };
 pub use run::{Followed, Run, RunEvent};
 pub use signal::signal_name;

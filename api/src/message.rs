@@ -14,7 +14,7 @@ use crate::response::{CommandRecord, LogEvent, SyncResult};
 ///
 /// The frames, [`Hello`] and the refusal of it stay as they are in all versions: a client can always find out with whom it
 /// cannot talk.
-pub const API_VERSION: u32 = 5;
+pub const API_VERSION: u32 = 6;
 
 /// What a client sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

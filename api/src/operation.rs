@@ -9,17 +9,18 @@ use crate::request::{
     EnvListRequest, EnvPruneRequest, EnvPullRequest, LogCompactRequest, LogHeadRequest, LogRequest,
     LogShowRequest, MountRequest, RunRequest, ShellAttachRequest, ShellCloseRequest, ShellFollowRequest,
     ShellListRequest, ShellOpenRequest, ShellReadRequest, ShellResizeRequest, ShellSignalRequest,
-    ShellWriteRequest, UmountRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest, VmNetworkInfoRequest,
-    VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest, WorkspaceCreateRequest,
-    WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest, WorkspaceLogsRequest,
-    WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest, WorkspaceSyncPushRequest,
+    ShellWriteRequest, TreeReadRequest, UmountRequest, VmCreateRequest, VmDeleteRequest, VmExecRequest,
+    VmNetworkInfoRequest, VmReapExpiredRequest, VmStartRequest, VmStatusRequest, VmStopRequest,
+    WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest,
+    WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,
+    WorkspaceSyncPushRequest,
 };
 use crate::request_id::new_request_id;
 use crate::response::{
     AccessRefusedResult, DaemonStatus, DaemonStopped, DeleteResult, DoctorReport, EnvList, EnvObject,
     ExecOutcome, LogCompactResult, LogEnd, LogExplanation, LogHead, MountObject, NetworkInfo, PruneResult,
     PullResult, ReapResult, RunOutcome, ShellCloseResult, ShellFollowEnd, ShellList, ShellObject,
-    ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult, UmountResult, VmObject,
+    ShellReadResult, ShellSignalResult, ShellWriteResult, SyncResult, TreePart, UmountResult, VmObject,
     WorkspaceDeleteResult, WorkspaceList, WorkspaceLogsEnd, WorkspaceObject,
 };
 
@@ -188,6 +189,8 @@ operations! {
     Umount(UmountRequest) -> UmountResult,
     /// Records that a server did not let somebody in.
     AccessRefused(AccessRefusedRequest) -> AccessRefusedResult,
+    /// Reads a part of a file of the tree; sends output.
+    TreeRead(TreeReadRequest) -> TreePart,
     /// Tells about the daemon.
     DaemonStatus(DaemonStatusRequest) -> DaemonStatus,
     /// Ends the daemon. Guests go on.

@@ -4,6 +4,7 @@ mod access;
 mod log;
 mod mount;
 mod shell;
+mod tree;
 mod workspace;
 
 use pyro_core::RequestId;
@@ -20,6 +21,7 @@ pub use shell::{
     ShellAttachRequest, ShellCloseRequest, ShellFollowRequest, ShellListRequest, ShellOpenRequest,
     ShellReadRequest, ShellResizeRequest, ShellSignalRequest, ShellWriteRequest, WindowSize,
 };
+pub use tree::TreeReadRequest;
 pub use workspace::{
     WorkspaceCreateRequest, WorkspaceDeleteRequest, WorkspaceExecRequest, WorkspaceListRequest,
     WorkspaceLogsRequest, WorkspaceStartRequest, WorkspaceStatusRequest, WorkspaceStopRequest,

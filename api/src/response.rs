@@ -4,6 +4,7 @@
 mod access;
 mod mount;
 mod shell;
+mod tree;
 mod workspace;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub use shell::{
     ShellCloseResult, ShellFollowEnd, ShellList, ShellObject, ShellReadResult, ShellSignalResult,
     ShellWriteResult,
 };
+pub use tree::TreePart;
 pub use workspace::{
     CommandRecord, ExecOutcome, ExecResult, LastCommand, LogEntry, SyncResult, WorkspaceDeleteResult,
     WorkspaceList, WorkspaceLogs, WorkspaceLogsEnd, WorkspaceObject, WorkspaceSeed, WorkspaceSync,

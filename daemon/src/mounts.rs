@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use pyro_api::{MountObject, default_mount_point};
 use pyro_core::{Command, Mounted, WorkspaceId};
@@ -18,6 +18,8 @@ use crate::sessions::{MountHost, chain};
 #[derive(Debug, Default)]
 pub(crate) struct Mounts {
     held: RwLock<Vec<Arc<Mount>>>,
+    /// The tree for those who read it without a mount; `None` before the first of them.
+    unmounted: Mutex<Option<Arc<View>>>,
     /// Held while a mount is made or taken away, so that two do not get in each other's way.
     pub(crate) changing: tokio::sync::Mutex<()>,
 }
@@ -67,6 +69,8 @@ impl Mounts {
 
     /// Takes all of them away. The next daemon makes them again.
     pub(crate) fn end_all(&self) {
+        // It holds the daemon's parts, of which this is one.
+        *self.unmounted.lock().unwrap_or_else(PoisonError::into_inner) = None;
         for mount in self.all() {
             if let Err(error) = mount.unmount() {
                 tracing::warn!(error = %chain(&error), "a mount is left behind");
@@ -89,12 +93,21 @@ pub(crate) fn object(mounted: &Mounted) -> MountObject {
     MountObject { path: mounted.path.clone(), allow_other: mounted.allow_other }
 }
 
-/// Mounts the tree; the caller holds [`Mounts::changing`] and records it.
-pub(crate) async fn make(context: &Arc<Context>, wanted: &Mounted) -> Result<(), MountError> {
+fn view(context: &Arc<Context>) -> View {
     let host = MountHost::new(Arc::clone(context), tokio::runtime::Handle::current());
     let (engine, outputs) = (&context.engine, context.outputs.clone());
-    let view = View::new((*engine.state()).clone(), engine.reader().clone(), outputs, Arc::new(host));
-    let view = view.casting_input(context.config.cast_input);
+    View::new((*engine.state()).clone(), engine.reader().clone(), outputs, Arc::new(host))
+}
+
+/// Returns the tree as mounts show it, for those who read it without one. What was drawn for one reader is kept for the next.
+pub(crate) fn tree(context: &Arc<Context>) -> Arc<View> {
+    let mut unmounted = context.mounts.unmounted.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(unmounted.get_or_insert_with(|| Arc::new(view(context).without_kernel())))
+}
+
+/// Mounts the tree; the caller holds [`Mounts::changing`] and records it.
+pub(crate) async fn make(context: &Arc<Context>, wanted: &Mounted) -> Result<(), MountError> {
+    let view = view(context).casting_input(context.config.cast_input);
     let visibility = if wanted.allow_other { Visibility::Everybody } else { Visibility::Owner };
     let path = PathBuf::from(&wanted.path);
     let made = tokio::task::spawn_blocking(move || Mount::new(&path, visibility, view));

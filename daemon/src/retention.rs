@@ -299,9 +299,15 @@ fn part_over(len: u64, gaps: &Gaps, bytes_max: u64) -> Option<Range<u64>> {
     let surplus = (len - gaps.dropped_in(0..len)).checked_sub(bytes_max).filter(|surplus| *surplus > 0)?;
     let head = blocks(HEAD_LEN_MAX.min(bytes_max / 4));
     let from = gaps.skip(head);
-    let to = from + surplus.next_multiple_of(BLOCK_LEN).max(blocks(bytes_max / STEPS));
+    let mut wanted = surplus.next_multiple_of(BLOCK_LEN).max(blocks(bytes_max / STEPS));
+    // What is dropped already, by a bound that was larger, does not count once more.
+    let to = gaps.kept_in(from..len).find_map(|kept| {
+        let taken = wanted.min(kept.end - kept.start);
+        wanted -= taken;
+        (wanted == 0).then_some(kept.start + taken)
+    });
     // A stream without room for all of this is shorter than any that somebody would want bounded.
-    (to < len).then_some(from..to)
+    to.filter(|to| *to < len).map(|to| from..to)
 }
 
 /// Returns the length of the whole blocks in so many bytes, at least one.
@@ -345,6 +351,16 @@ mod tests {
             assert!(len < bound || len - kept[1].start >= 512 * KIB, "{kept:?}");
         }
         assert!(events <= 800, "{events} events for 100 times the bound");
+    }
+
+    /// Catches a smaller bound that counts what a larger one has dropped.
+    #[test]
+    fn a_part_goes_beyond_what_is_dropped_already() {
+        let (len, mut gaps) = (2_760_486_670, Gaps::default());
+        for bound in [401_166, 64 * KIB] {
+            gaps.add(part_over(len, &gaps, bound).unwrap());
+            assert!(len - gaps.dropped_in(0..len) <= bound);
+        }
     }
 
     proptest! {

@@ -94,6 +94,8 @@ pub struct View {
     refusals: Mutex<HashMap<WorkspaceId, String>>,
     /// Whether recordings have what was typed.
     casts_input: bool,
+    /// Whether a kernel is to be told what has changed.
+    has_kernel: bool,
 }
 
 /// What the log says, up to one event.
@@ -216,7 +218,14 @@ impl View {
             events,
             refusals: Mutex::default(),
             casts_input: false,
+            has_kernel: true,
         }
+    }
+
+    /// Has it keep nothing of what changes: there is no kernel to be told of it.
+    #[must_use]
+    pub fn without_kernel(self) -> Self {
+        Self { has_kernel: false, ..self }
     }
 
     /// Has the recordings of shells show what was typed, passwords included, or not.
@@ -235,6 +244,9 @@ impl View {
         if self.reader.head().seq > known.state.seq {
             for envelope in self.reader.read(known.state.seq.next()) {
                 known.see(&envelope?);
+                if !self.has_kernel {
+                    known.changes.clear();
+                }
             }
         }
         Ok(known)

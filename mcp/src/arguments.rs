@@ -124,7 +124,7 @@ fn coerced(value: &Value, wanted: &str) -> Option<Value> {
 }
 
 /// Returns how many characters must be inserted, removed or replaced to make one name of the other.
-fn distance(one: &str, other: &str) -> usize {
+pub(crate) fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (place, character) in one.chars().enumerate() {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pyro_api::{
     ApiError, CallError, CancelToken, CapturedOutput, ClientInfo, ErrorCode, ExecResult, Followed, History,
-    Home, Link, Operation as _, Request, Response, Run, RunEvent, RunResult, Start, WorkspaceLogsRequest,
+    Home, Link, Operation, Request, Response, Run, RunEvent, RunResult, Start, WorkspaceLogsRequest,
     resolve_host_path,
 };
 use serde::Serialize;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 /// Bytes of the beginning, and of the end, of an output stream that an answer holds: what a model can read.
-const KEPT_BYTES: usize = 16 * 1024;
+pub(crate) const KEPT_BYTES: usize = 16 * 1024;
 
 /// Longest line that is told as progress, in characters.
 const LINE_CHARS_MAX: usize = 200;
@@ -67,6 +67,19 @@ impl Way {
         Ok(done?)
     }
 
+    /// Asks for something that changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the daemon refuses or fails.
+    pub(crate) fn look<Asked: Operation>(
+        &self,
+        request: &Asked,
+        cancel: &CancelToken,
+    ) -> Result<Asked::Response, ApiError> {
+        Ok(self.link().call(request, cancel, |_| {})?)
+    }
+
     pub(crate) fn ask(&self, request: &Request, cancel: &CancelToken) -> Result<Value, CallError> {
         value_of(&self.link().call(request, cancel, |_| {})?)
     }
@@ -100,12 +113,12 @@ impl Way {
     }
 
     fn history(&self, request: &WorkspaceLogsRequest, cancel: &CancelToken) -> Result<Value, CallError> {
-        let mut history = History::new();
+        let mut history = History::keeping(KEPT_BYTES, KEPT_BYTES);
         let end = self.link().call(request, cancel, |incoming| history.push(incoming))?;
         json(&history.finish(end))
     }
 
-    fn link(&self) -> Link {
+    pub(crate) fn link(&self) -> Link {
         Link::new(&self.home, &self.info, &self.start())
     }
 

@@ -35,7 +35,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Way;
-use crate::server::Server;
+use crate::server::{Server, Shared};
 use crate::settings::Settings;
 
 use gate::{Fault, Gate};
@@ -110,7 +110,7 @@ pub enum HttpError {
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// What all connections share.
-struct Shared {
+struct Front {
     gate: Gate,
     address: SocketAddr,
     refusals: Refusals,
@@ -129,21 +129,21 @@ pub(crate) async fn serve(
     let failed = |source| HttpError::Listen { host: http.host.clone(), port: http.port, source };
     let listener = TcpListener::bind((http.host.as_str(), http.port)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let server = Server::new(settings);
+    let shared = Arc::new(Shared::new(settings));
     let (refusals, told) = Refusals::new();
-    tokio::spawn(record(server.way_of_its_own(), told));
+    tokio::spawn(record(shared.way_of_its_own(), told));
     let sessions = Arc::new(sessions());
-    let shared = Shared {
+    let front = Front {
         gate: Gate::new(token, hosts(&http, address), address.port(), http.allowed_origins),
         address,
         refusals,
         sessions: Arc::clone(&sessions),
-        service: service(server.clone(), sessions, stop.clone()),
+        service: service(shared.clone(), sessions, stop.clone()),
     };
     listening(address);
-    accept(&listener, &Arc::new(shared), &stop).await;
+    accept(&listener, &Arc::new(front), &stop).await;
     drop(listener);
-    server.settle().await;
+    shared.settle().await;
     Ok(())
 }
 
@@ -156,7 +156,7 @@ fn sessions() -> LocalSessionManager {
 }
 
 fn service(
-    server: Server,
+    shared: Arc<Shared>,
     sessions: Arc<LocalSessionManager>,
     stop: CancellationToken,
 ) -> StreamableHttpService<Server, LocalSessionManager> {
@@ -165,7 +165,7 @@ fn service(
         .disable_allowed_hosts()
         .with_cancellation_token(stop)
         .with_max_request_body_bytes(BODY_MAX);
-    StreamableHttpService::new(move || Ok(server.clone()), sessions, config)
+    StreamableHttpService::new(move || Ok(Server::new(&shared)), sessions, config)
 }
 
 /// Returns the names under which the server is asked.
@@ -192,7 +192,7 @@ async fn record(way: Way, mut told: mpsc::Receiver<AccessRefusedRequest>) {
     }
 }
 
-async fn accept(listener: &TcpListener, shared: &Arc<Shared>, stop: &CancellationToken) {
+async fn accept(listener: &TcpListener, front: &Arc<Front>, stop: &CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
@@ -204,18 +204,18 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, stop: &Cancellatio
             continue;
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let (shared, stop) = (Arc::clone(shared), stop.clone());
+        let (front, stop) = (Arc::clone(front), stop.clone());
         tokio::spawn(async move {
-            attend(stream, peer, shared, stop).await;
+            attend(stream, peer, front, stop).await;
             drop(place);
         });
     }
 }
 
-async fn attend(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, stop: CancellationToken) {
+async fn attend(stream: TcpStream, peer: SocketAddr, front: Arc<Front>, stop: CancellationToken) {
     let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(answer(&shared, request, peer).await) }
+        let front = Arc::clone(&front);
+        async move { Ok::<_, Infallible>(answer(&front, request, peer).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_MAX);
@@ -230,10 +230,10 @@ async fn attend(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, stop: 
     }
 }
 
-async fn answer(shared: &Shared, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-    if let Err(fault) = shared.gate.judge(request.uri(), request.headers()) {
+async fn answer(front: &Front, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+    if let Err(fault) = front.gate.judge(request.uri(), request.headers()) {
         let answer = refusal(&fault);
-        shared.refusals.note(fault, peer, shared.address);
+        front.refusals.note(fault, peer, front.address);
         return answer;
     }
     if request.uri().path() != PATH {
@@ -256,12 +256,12 @@ async fn answer(shared: &Shared, request: Request<Incoming>, peer: SocketAddr) -
         Ok(Err(error)) => return plain(StatusCode::BAD_REQUEST, &format!("the request is cut: {error}\n")),
         Err(_elapsed) => return plain(StatusCode::REQUEST_TIMEOUT, "the request did not come whole\n"),
     };
-    if begins_session(&parts, &body) && shared.sessions.sessions.read().await.len() >= SESSIONS_MAX {
+    if begins_session(&parts, &body) && front.sessions.sessions.read().await.len() >= SESSIONS_MAX {
         let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, "there is no room for another session\n");
         answer.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS.into());
         return answer;
     }
-    shared.service.handle(Request::from_parts(parts, Full::new(body))).await
+    front.service.handle(Request::from_parts(parts, Full::new(body))).await
 }
 
 fn begins_session(parts: &Parts, body: &[u8]) -> bool {

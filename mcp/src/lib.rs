@@ -1,15 +1,24 @@
-//! The MCP server of pyro: tools for agents, each of which is one call of the daemon.
+//! The MCP server of pyro: tools for agents, each of which is one call of the daemon; resources to read and to be told of; and
+//! prompts.
 
 mod arguments;
 mod call;
+mod change;
 mod http;
+mod notices;
 mod output;
+mod prompts;
+mod resources;
 mod server;
 mod settings;
+mod subscriptions;
 mod tool;
 mod tools;
+mod uri;
+mod watch;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
@@ -19,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 pub use http::{HttpError, HttpSettings, PATH as HTTP_PATH, TokenError};
 pub use settings::{Profile, ProfileError, Settings};
 
-use server::{CALLS_MAX, Server};
+use server::{CALLS_MAX, Server, Shared};
 
 /// Why the server ended before its client did.
 #[derive(Debug, thiserror::Error)]
@@ -43,12 +52,12 @@ pub enum ServeError {
 /// When the server cannot start, or the client speaks something else.
 pub fn serve_stdio(settings: Settings) -> Result<(), ServeError> {
     run(async |stop| {
-        let server = Server::new(settings);
-        match server.clone().serve_with_ct(rmcp::transport::stdio(), stop).await {
+        let shared = Arc::new(Shared::new(settings));
+        match Server::new(&shared).serve_with_ct(rmcp::transport::stdio(), stop).await {
             Ok(running) => {
                 // Whatever ended the session, there is nobody left to tell.
                 let _reason = running.waiting().await;
-                server.settle().await;
+                shared.settle().await;
                 Ok(())
             }
             // It went before it said anything, or the signal came before.

@@ -4,11 +4,14 @@ use pyro_api::ApiError;
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Value, json};
 
+use crate::call::KEPT_BYTES;
+
 /// Returns the result of a call: the answer as it is, and a text that says the same as short as it can be said.
 pub(crate) fn result(tool: &str, answer: Value) -> CallToolResult {
     let (texts, answer) = match tool {
         "vm_run" | "vm_exec" | "workspace_exec" => (vec![command(&answer)], answer),
         "shell_read" => (vec![screen(&answer)], answer),
+        "workspace_logs" => (vec![history(&answer)], answer),
         "vm_list_environments" => {
             let environments = answer["environments"].as_array().cloned().unwrap_or_default();
             // The contract: a block for each of them.
@@ -54,7 +57,7 @@ fn command(answer: &Value) -> String {
             text.push('\n');
         }
         if answer[format!("{stream}_truncated")] == true {
-            text.push_str(&left_out(answer, stream));
+            text.push_str(&left_out(answer, &answer["workspace_id"], stream));
         }
     }
     text.push_str(&format!("[exit code {}, {} ms", answer["exit_code"], answer["duration_ms"]));
@@ -65,14 +68,37 @@ fn command(answer: &Value) -> String {
     text
 }
 
-/// Says how much of a stream is missing in the middle, and how to get at it.
-fn left_out(answer: &Value, stream: &str) -> String {
-    let kept = answer[stream].as_str().map_or(0, str::len);
-    let len = answer[format!("{stream}_bytes")].as_u64().unwrap_or_default();
+/// Returns the commands of a workspace, and what of their output is missing.
+fn history(answer: &Value) -> String {
+    let mut text = pretty(answer);
+    for entry in answer["entries"].as_array().into_iter().flatten() {
+        for stream in
+            ["stdout", "stderr"].into_iter().filter(|stream| entry[format!("{stream}_truncated")] == true)
+        {
+            text.push_str(&format!(
+                "\ncommand {}: {}",
+                entry["sequence"],
+                left_out(entry, &answer["workspace_id"], stream)
+            ));
+        }
+    }
+    text
+}
+
+/// Says how much of a stream of a command is missing in the middle, and where all of it is.
+fn left_out(command: &Value, workspace: &Value, stream: &str) -> String {
+    let kept = command[stream].as_str().map_or(0, str::len);
+    let len = command[format!("{stream}_bytes")].as_u64().unwrap_or_default();
     let missing = len.saturating_sub(u64::try_from(kept).unwrap_or_default());
-    format!(
-        "[{missing} bytes of {stream} are left out in the middle; a command that writes to a file in a workspace can be looked at in parts]\n"
-    )
+    let rest = match (workspace.as_str(), command["sequence"].as_u64()) {
+        (Some(workspace), Some(number)) => format!(
+            "the resource pyro://workspaces/{workspace}/logs/{number}/{stream}?offset={KEPT_BYTES} goes on there; a command whose \
+             output goes to a file in /workspace can be looked at in parts as well"
+        ),
+        // The machine is gone with all that it had.
+        _ => "a command in a workspace whose output goes to a file can be looked at in parts".to_owned(),
+    };
+    format!("[{missing} bytes of {stream} are left out in the middle; {rest}]\n")
 }
 
 /// Returns what a shell printed and where to read on.

@@ -11,6 +11,7 @@ mod log;
 mod mcp;
 mod mcp_hostile;
 mod mcp_http;
+mod mcp_resources;
 mod mount;
 mod powercut;
 mod python;

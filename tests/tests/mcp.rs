@@ -15,15 +15,12 @@ pub(crate) struct Client {
     output: BufReader<ChildStdout>,
     sent: u64,
     /// What came before what was waited for.
-    told: Vec<Value>,
+    pub(crate) told: Vec<Value>,
 }
 
 impl Client {
     pub(crate) fn start(pyro: &Pyro, options: &[&str]) -> Self {
-        let mut command = pyro.command(&[&["mcp", "serve"], options].concat());
-        let mut server = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (input, output) = (server.stdin.take(), BufReader::new(server.stdout.take().unwrap()));
-        let mut client = Self { server, input, output, sent: 0, told: Vec::new() };
+        let mut client = Self::open(pyro, options);
         let hello = json!({
             "protocolVersion": "2025-06-18", "capabilities": {},
             "clientInfo": {"name": "tester", "version": "7.1"},
@@ -32,6 +29,14 @@ impl Client {
         assert_eq!(welcome["serverInfo"]["name"], "pyro_mcp");
         client.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
         client
+    }
+
+    /// Starts a server and says nothing to it.
+    pub(crate) fn open(pyro: &Pyro, options: &[&str]) -> Self {
+        let mut command = pyro.command(&[&["mcp", "serve"], options].concat());
+        let mut server = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (server.stdin.take(), BufReader::new(server.stdout.take().unwrap()));
+        Self { server, input, output, sent: 0, told: Vec::new() }
     }
 
     pub(crate) fn send(&mut self, message: &Value) {

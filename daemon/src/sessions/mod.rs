@@ -19,6 +19,7 @@ mod shell;
 mod spec;
 mod sync;
 mod trace;
+mod tree;
 mod typist;
 mod vm;
 mod watch;
@@ -217,6 +218,7 @@ impl Session {
             Request::AccessRefused(request) => {
                 self.access_refused(request).await.map(Response::AccessRefused)
             }
+            Request::TreeRead(request) => self.tree_read(request).await.map(Response::TreeRead),
             Request::DaemonStatus(_) => Ok(Response::DaemonStatus(self.daemon_status())),
             Request::DaemonStop(request) => self.daemon_stop(request).await.map(Response::DaemonStop),
         }

@@ -381,7 +381,7 @@ fn signal_of(name: &str) -> Result<ShellSignal, ApiError> {
     })
 }
 
-fn check_range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), ApiError> {
+pub(super) fn check_range(field: &'static str, value: u64, min: u64, max: u64) -> Result<(), ApiError> {
     if (min..=max).contains(&value) {
         Ok(())
     } else {
