@@ -11,6 +11,7 @@ use pyro_core::{
 
 use super::repeat::Moment;
 use super::spec::{AsksForGuest as _, asks_for};
+use super::vm::of_vm;
 use super::watch::{Scope, Watch};
 use super::{Failure, Session, error_of};
 use crate::backend;
@@ -163,8 +164,10 @@ impl Session {
             check_not_begun(request.resume)?;
         }
         let timeout_ms = request.timeout_seconds.saturating_mul(1000);
-        let requested =
-            self.submit_exec(workspace, request.command, None, timeout_ms, request.request_id).await?;
+        let requested = self
+            .submit_exec(workspace, request.command, None, timeout_ms, request.request_id)
+            .await
+            .map_err(of_vm)?;
         let watched = self.watch_of(Scope::Vm, &requested, request.resume).await?;
         Ok(run_outcome(self.watch(watched).await?)?)
     }

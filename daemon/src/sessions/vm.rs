@@ -1,7 +1,7 @@
 //! The `vm_*` operations.
 
 use pyro_api::{
-    ConnectedNetwork, DeleteResult, LogPoint, NetworkInfo, NoNetwork, ReapResult, VmCreateRequest,
+    ConnectedNetwork, DeleteResult, ErrorCode, LogPoint, NetworkInfo, NoNetwork, ReapResult, VmCreateRequest,
     VmDeleteRequest, VmNetworkInfoRequest, VmObject, VmReapExpiredRequest, VmStartRequest, VmStatusRequest,
     VmStopRequest,
 };
@@ -46,19 +46,19 @@ impl Session {
 
     pub(super) async fn vm_start(&self, request: VmStartRequest) -> Result<VmObject, Failure> {
         let workspace = self.find_for(&request.vm_id, KIND, request.request_id)?;
-        let started = self.start(workspace, KIND, request.request_id).await?;
+        let started = self.start(workspace, KIND, request.request_id).await.map_err(of_vm)?;
         self.vm_object(workspace, started).await
     }
 
     pub(super) async fn vm_stop(&self, request: VmStopRequest) -> Result<VmObject, Failure> {
         let workspace = self.find_for(&request.vm_id, KIND, request.request_id)?;
-        let stopped = self.stop(workspace, KIND, request.request_id).await?;
+        let stopped = self.stop(workspace, KIND, request.request_id).await.map_err(of_vm)?;
         self.vm_object(workspace, stopped).await
     }
 
     pub(super) async fn vm_delete(&self, request: VmDeleteRequest) -> Result<DeleteResult, Failure> {
         let workspace = self.find_for(&request.vm_id, KIND, request.request_id)?;
-        let reason = self.delete(workspace, request.request_id).await?;
+        let reason = self.delete(workspace, request.request_id).await.map_err(of_vm)?;
         Ok(DeleteResult { vm_id: workspace.to_string(), deleted: true, reason: reason.as_str().to_owned() })
     }
 
@@ -142,5 +142,16 @@ fn vm_object(id: WorkspaceId, workspace: &Workspace) -> VmObject {
         tap_name: None,
         execution_mode: execution_mode(workspace).as_str().to_owned(),
         metadata: metadata(workspace),
+    }
+}
+
+/// Returns why something did not happen to a VM: one that is deleted meanwhile is no workspace that there never was.
+pub(super) fn of_vm(failure: Failure) -> Failure {
+    match failure {
+        Failure::Told(mut error) if error.code == ErrorCode::UnknownWorkspace => {
+            error.code = ErrorCode::UnknownVm;
+            Failure::Told(error)
+        }
+        failure => failure,
     }
 }
