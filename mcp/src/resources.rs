@@ -76,6 +76,11 @@ impl ResourceError {
 }
 
 impl Profile {
+    /// Tells whether the resources of this profile come and go.
+    pub(crate) fn lists_workspaces(self) -> bool {
+        self.shows(&Address::Workspaces)
+    }
+
     /// Tells whether a resource is one of this profile: those that its tools deal with.
     fn shows(self, address: &Address) -> bool {
         match address {
@@ -210,7 +215,7 @@ pub(crate) fn list(
         resources.extend(fixed(profile));
     }
     let mut next_cursor = None;
-    if profile.shows(&Address::Workspaces) {
+    if profile.lists_workspaces() {
         let workspaces = way.look(&WorkspaceListRequest { at: None }, cancel)?.workspaces;
         let by_id = workspaces.into_iter().map(|workspace| (workspace.workspace_id.clone(), workspace));
         let (workspaces, next) = page(by_id.collect(), cursor);

@@ -261,7 +261,11 @@ impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder().enable_tools().enable_prompts();
         let capabilities = capabilities.enable_resources().enable_resources_subscribe();
-        let capabilities = capabilities.enable_resources_list_changed().build();
+        let capabilities = if self.profile().lists_workspaces() {
+            capabilities.enable_resources_list_changed().build()
+        } else {
+            capabilities.build()
+        };
         let mut info = ServerConfig::new(capabilities).with_instructions(INSTRUCTIONS);
         info.server_info = Implementation::new("pyro_mcp", env!("CARGO_PKG_VERSION"));
         info
@@ -311,7 +315,7 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
         // A client that says with each request who it is says with `subscriptions/listen` what it wants to be told of.
-        if context.meta.client_info().is_none() {
+        if context.meta.client_info().is_none() && self.profile().lists_workspaces() {
             self.tell_of_list(&context).await?;
         }
         let (profile, cursor) = (self.profile(), request.and_then(|request| request.cursor));

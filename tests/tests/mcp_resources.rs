@@ -194,6 +194,7 @@ fn what_is_not_there_is_an_error_that_says_what_is() {
     let mut few = Client::start(&pyro, &["--profile", "vm-run"]);
     assert_eq!(uris(&few.ask("resources/list", json!({}))), ["pyro://log"]);
     assert_eq!(few.error("resources/read", json!({"uri": "pyro://workspaces"}))["code"], -32002);
+    assert_eq!(parsed(&few.read("pyro://log"))["more"], 0);
     let prompts =
         |client: &mut Client| client.ask("prompts/list", json!({}))["prompts"].as_array().map(Vec::len);
     assert_eq!((prompts(&mut few), prompts(&mut client)), (Some(1), Some(3)));
