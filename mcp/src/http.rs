@@ -68,6 +68,9 @@ const BODY_MAX: usize = 16 * 1024 * 1024;
 /// A session of which nothing is heard for that long is ended.
 const SESSION_IDLE: Duration = Duration::from_secs(3600);
 
+/// How long an answer is kept for a client whose connection broke before it had it.
+const ANSWER_KEPT: Duration = Duration::from_secs(10);
+
 /// When a client may try again that found no room, in seconds.
 const RETRY_SECONDS: u32 = 30;
 
@@ -151,6 +154,7 @@ fn sessions() -> LocalSessionManager {
     let mut sessions = LocalSessionManager::default();
     let mut config = SessionConfig::default();
     config.keep_alive = Some(SESSION_IDLE);
+    config.completed_cache_ttl = ANSWER_KEPT;
     sessions.session_config = config;
     sessions
 }

@@ -6,6 +6,7 @@ mod call;
 mod change;
 mod http;
 mod notices;
+mod outbox;
 mod output;
 mod prompts;
 mod resources;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 pub use http::{HttpError, HttpSettings, PATH as HTTP_PATH, TokenError};
 pub use settings::{Profile, ProfileError, Settings};
 
+use outbox::{Outbox, Standard};
 use server::{CALLS_MAX, Server, Shared};
 
 /// Why the server ended before its client did.
@@ -53,7 +55,9 @@ pub enum ServeError {
 pub fn serve_stdio(settings: Settings) -> Result<(), ServeError> {
     run(async |stop| {
         let shared = Arc::new(Shared::new(settings));
-        match Server::new(&shared).serve_with_ct(rmcp::transport::stdio(), stop).await {
+        let outbox = Outbox::default();
+        let server = Server::sending(&shared, outbox.clone());
+        match server.serve_with_ct(Standard::new(outbox), stop).await {
             Ok(running) => {
                 // Whatever ended the session, there is nobody left to tell.
                 let _reason = running.waiting().await;

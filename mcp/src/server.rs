@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::call::Way;
 use crate::change::Change;
+use crate::outbox::Outbox;
 use crate::resources::{self, ResourceError};
 use crate::settings::{Profile, Settings};
 use crate::subscriptions::{Interests, Leases, Outlet, SUBSCRIPTIONS_MAX, Subscriptions, tell};
@@ -105,11 +106,17 @@ impl Shared {
 pub(crate) struct Server {
     shared: Arc<Shared>,
     subscriptions: Subscriptions,
+    outbox: Outbox,
 }
 
 impl Server {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Self { shared: Arc::clone(shared), subscriptions: Subscriptions::default() }
+        Self::sending(shared, Outbox::default())
+    }
+
+    /// Returns the server of a client whose messages wait in an outbox.
+    pub(crate) fn sending(shared: &Arc<Shared>, outbox: Outbox) -> Self {
+        Self { shared: Arc::clone(shared), subscriptions: Subscriptions::default(), outbox }
     }
 
     fn profile(&self) -> Profile {
@@ -150,9 +157,13 @@ impl Server {
 
     /// Waits until it is the turn of a request; `None` when the client does not want it any more.
     async fn turn(&self, context: &RequestContext<RoleServer>) -> Option<SemaphorePermit<'_>> {
-        tokio::select! {
+        let turn = async {
+            self.outbox.has_room().await;
             // The semaphore is never closed.
-            turn = self.shared.turns.acquire() => turn.ok(),
+            self.shared.turns.acquire().await.ok()
+        };
+        tokio::select! {
+            turn = turn => turn,
             () = context.ct.cancelled() => None,
         }
     }
