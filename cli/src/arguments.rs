@@ -13,7 +13,9 @@ use pyro_api::{DoctorRequest, EnvInspectRequest, EnvPullRequest, RunRequest};
 pub(crate) use log::{
     ExportFormat, LogArgs, LogCommand, LogEventsArgs, LogExportArgs, LogRepairArgs, LogVerifyArgs,
 };
-pub(crate) use mcp::{McpCommand, McpHttpArgs, McpServeArgs, TransportName};
+pub(crate) use mcp::{
+    McpClient, McpCommand, McpConfigArgs, McpHttpArgs, McpServeArgs, Offer, ProfileName, TransportName,
+};
 pub(crate) use shell::{ShellAttachArgs, ShellCommand, ShellOpenArgs, ShellReadArgs, SyncCommand};
 pub(crate) use workspace::{WorkspaceCommand, WorkspaceCreateArgs, WorkspaceExecArgs};
 

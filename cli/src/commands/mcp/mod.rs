@@ -1,5 +1,7 @@
 //! `pyro mcp`
 
+mod config;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -82,6 +84,9 @@ pub(crate) enum Execution {
 
 pub(crate) fn execute(command: McpCommand) -> Execution {
     match command {
+        McpCommand::Config(args) => {
+            Execution::Done(Format::from_flag(args.format.json), config::execute(args))
+        }
         McpCommand::Serve(args) => match prepare(args) {
             Ok(serve) => Execution::Become(serve),
             Err(failure) => Execution::Done(Format::Text, Err(failure)),
@@ -94,9 +99,9 @@ fn prepare(args: McpServeArgs) -> Result<McpServe, Failure> {
     let Start::IfNeeded { program } = session.start else {
         return Err(ApiError::new(ErrorCode::Internal, "a server without a program").into());
     };
-    let allowed_paths = args.allow_path.iter().map(|path| real(path)).collect::<Result<_, _>>()?;
+    let allowed_paths = args.offer.allow_path.iter().map(|path| real(path)).collect::<Result<_, _>>()?;
     let http = listening(args.transport, args.http, &session.home)?;
-    Ok(McpServe { home: session.home, program, profile: args.profile.as_str(), allowed_paths, http })
+    Ok(McpServe { home: session.home, program, profile: args.offer.profile.as_str(), allowed_paths, http })
 }
 
 fn listening(transport: TransportName, args: McpHttpArgs, home: &Home) -> Result<Option<McpHttp>, ApiError> {
