@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
-use pyro_api::{ApiError, ErrorCode, Start, json};
+use pyro_api::{ApiError, ErrorCode, json};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -68,10 +68,7 @@ pub(super) fn execute(args: McpConfigArgs) -> Result<ExitCode, Failure> {
 
 /// Returns the server that this program is.
 fn server(offer: &Offer) -> Result<Server, Failure> {
-    let session = Session::starting()?;
-    let Start::IfNeeded { program } = &session.start else {
-        return Err(ApiError::new(ErrorCode::Internal, "a server without a program").into());
-    };
+    let (home, program) = Session::starting()?.into_server()?;
     let mut args = vec!["mcp".to_owned(), "serve".to_owned()];
     if !matches!(offer.profile, ProfileName::WorkspaceFull) {
         args.extend(["--profile".to_owned(), offer.profile.as_str().to_owned()]);
@@ -79,10 +76,10 @@ fn server(offer: &Offer) -> Result<Server, Failure> {
     for path in &offer.allow_path {
         args.extend(["--allow-path".to_owned(), text_of(&real(path)?)?]);
     }
-    let named = std::env::var_os(HOME_VARIABLE).is_some_and(|home| !home.is_empty());
-    let home = named.then(|| text_of(session.home.root())).transpose()?;
-    let env = home.map(|home| (HOME_VARIABLE, home)).into_iter().collect();
-    Ok(Server { command: text_of(program)?, args, env })
+    let named = std::env::var_os(HOME_VARIABLE).is_some_and(|value| !value.is_empty());
+    let root = named.then(|| text_of(home.root())).transpose()?;
+    let env = root.map(|root| (HOME_VARIABLE, root)).into_iter().collect();
+    Ok(Server { command: text_of(&program)?, args, env })
 }
 
 fn text_of(path: &Path) -> Result<String, ApiError> {
