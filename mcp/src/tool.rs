@@ -59,7 +59,7 @@ impl Tool {
         let mut output = schema_of::<Answer>();
         if output.get("type").and_then(Value::as_str) == Some("array") {
             output.remove("properties");
-            output = wrapped(Value::Object(output));
+            output = wrapped(output);
         }
         output.entry("type").or_insert_with(|| "object".into());
         // What comes with a later version must not be an error for who reads by this schema.
@@ -115,14 +115,15 @@ fn schema_of<Type: JsonSchema>() -> Map<String, Value> {
 }
 
 /// Returns the schema of an answer that is no object: it stands under `result`.
-fn wrapped(schema: Value) -> Map<String, Value> {
-    let schema = serde_json::json!({
-        "type": "object", "properties": {"result": schema}, "required": ["result"],
-    });
-    match schema {
-        Value::Object(schema) => schema,
-        _ => Map::new(),
-    }
+fn wrapped(mut schema: Map<String, Value>) -> Map<String, Value> {
+    // References begin at the root of the document.
+    let definitions = schema.remove("$defs");
+    let mut whole = Map::new();
+    whole.insert("type".to_owned(), "object".into());
+    whole.insert("properties".to_owned(), serde_json::json!({"result": schema}));
+    whole.insert("required".to_owned(), serde_json::json!(["result"]));
+    whole.extend(definitions.map(|definitions| ("$defs".to_owned(), definitions)));
+    whole
 }
 
 fn annotations(effect: Effect) -> ToolAnnotations {
@@ -136,4 +137,40 @@ fn annotations(effect: Effect) -> ToolAnnotations {
     let hints = ToolAnnotations::new().read_only(reads).destructive(destroys);
     // What a guest can reach is outside of what is known here only when it has a network.
     hints.idempotent(idempotent).open_world(effect == Effect::Acts)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::settings::Profile;
+    use crate::tools;
+
+    use super::*;
+
+    /// Checks that each reference of a part of a schema leads somewhere, and returns how many there are.
+    fn follow(part: &Value, whole: &Value) -> usize {
+        match part {
+            Value::Object(members) => {
+                let named = members.get("$ref").and_then(Value::as_str);
+                let place =
+                    named.map(|name| name.strip_prefix('#').expect("references stay in the document"));
+                assert!(place.is_none_or(|place| whole.pointer(place).is_some()), "{named:?} in {whole}");
+                usize::from(place.is_some()) + members.values().map(|part| follow(part, whole)).sum::<usize>()
+            }
+            Value::Array(parts) => parts.iter().map(|part| follow(part, whole)).sum(),
+            _ => 0,
+        }
+    }
+
+    /// Catches a schema with a reference to nowhere, for which clients refuse what the tool answers.
+    #[test]
+    fn references_of_schemas_lead_somewhere() {
+        let tools = tools::of(Profile::WorkspaceFull);
+        let schemas = tools
+            .iter()
+            .map(Tool::described)
+            .flat_map(|tool| [Some(&tool.input_schema), tool.output_schema.as_ref()].into_iter().flatten());
+        let schemas = schemas.map(|schema| Value::Object((**schema).clone()));
+        let references: usize = schemas.map(|schema| follow(&schema, &schema)).sum();
+        assert!(references > 0, "no schema has one any more");
+    }
 }
