@@ -50,6 +50,7 @@ impl Tool {
         if let Some(Value::Object(properties)) = schema.get_mut("properties") {
             properties.retain(|name, _| inputs.contains(&name.as_str()));
             assert_eq!(properties.len(), inputs.len(), "{name} takes fields that its request has");
+            properties.values_mut().for_each(require_value);
         }
         schema.insert("additionalProperties".to_owned(), false.into());
         // The tool has a description of its own.
@@ -103,8 +104,9 @@ fn parse<Asked: DeserializeOwned + Into<Request>>(arguments: Value) -> Result<Re
 /// Returns the schema of a type, whole, without references to other documents.
 fn schema_of<Type: JsonSchema>() -> Map<String, Value> {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.meta_schema = None);
-    let schema = SchemaGenerator::new(settings).into_root_schema_for::<Type>();
-    let mut schema = match schema.to_value() {
+    let mut schema = SchemaGenerator::new(settings).into_root_schema_for::<Type>().to_value();
+    drop_formats(&mut schema);
+    let mut schema = match schema {
         Value::Object(schema) => schema,
         _ => Map::new(),
     };
@@ -112,6 +114,35 @@ fn schema_of<Type: JsonSchema>() -> Map<String, Value> {
     schema.remove("title");
     schema.entry("properties").or_insert_with(|| Value::Object(Map::new()));
     schema
+}
+
+/// Takes the formats of numbers away: those of Rust are no formats of JSON Schema, and clients warn of what they do not know.
+fn drop_formats(part: &mut Value) {
+    match part {
+        Value::Object(members) => {
+            if members.get("format").is_some_and(Value::is_string) {
+                members.remove("format");
+            }
+            members.values_mut().for_each(drop_formats);
+        }
+        Value::Array(parts) => parts.iter_mut().for_each(drop_formats),
+        _ => {}
+    }
+}
+
+/// Takes null away from the types of an argument, which can be left out as well: some models know properties of one type
+/// only. Null is taken for an argument that was left out, whatever the schema says.
+fn require_value(property: &mut Value) {
+    let Some(types) = property.get_mut("type").and_then(Value::as_array_mut) else { return };
+    types.retain(|kind| kind != "null");
+    if let [one] = types.as_slice() {
+        property["type"] = one.clone();
+    }
+    if let Some(members) = property.as_object_mut()
+        && members.get("default").is_some_and(Value::is_null)
+    {
+        members.remove("default");
+    }
 }
 
 /// Returns the schema of an answer that is no object: it stands under `result`.
@@ -158,6 +189,19 @@ mod tests {
             }
             Value::Array(parts) => parts.iter().map(|part| follow(part, whole)).sum(),
             _ => 0,
+        }
+    }
+
+    /// Catches an argument that some models cannot be told of, and a format that some clients do not know.
+    #[test]
+    fn schemas_are_plain() {
+        for tool in tools::of(Profile::WorkspaceFull) {
+            let schema = Value::Object((*tool.described.input_schema).clone());
+            for (name, property) in schema["properties"].as_object().unwrap() {
+                assert!(property["type"].is_string(), "{} {name}: {property}", tool.name());
+            }
+            let output = tool.described.output_schema.as_deref().map(|output| Value::Object(output.clone()));
+            assert!(!format!("{schema}{output:?}").contains("uint"), "{}", tool.name());
         }
     }
 
