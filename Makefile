@@ -87,6 +87,11 @@ wheel: build $(VENV)/installed ## build the Python package, with all programs in
 installed-wheel: wheel
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-index --no-deps --force-reinstall $(WHEELS)/*.whl
 
+.PHONY: mcp-clients
+mcp-clients: environment ## let the official MCP clients and their conformance suite use the server; takes npm
+	@PYRO_HOME=$(TARGET)/demo $(PYRO) daemon stop >/dev/null
+	PYTHON=$(PYTHON) scripts/mcp-clients $(PYRO)
+
 .PHONY: sdist
 sdist: $(VENV)/installed ## pack the source of the Python package, from which pip builds all of it, into target/wheels
 	$(VENV)/bin/maturin sdist --out $(WHEELS)

@@ -7,13 +7,15 @@ mod workspace;
 
 use std::ffi::OsString;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use pyro_api::{DoctorRequest, EnvInspectRequest, EnvPullRequest, RunRequest};
 
 pub(crate) use log::{
     ExportFormat, LogArgs, LogCommand, LogEventsArgs, LogExportArgs, LogRepairArgs, LogVerifyArgs,
 };
-pub(crate) use mcp::{McpCommand, McpHttpArgs, McpServeArgs, TransportName};
+pub(crate) use mcp::{
+    McpClient, McpCommand, McpConfigArgs, McpHttpArgs, McpServeArgs, Offer, ProfileName, TransportName,
+};
 pub(crate) use shell::{ShellAttachArgs, ShellCommand, ShellOpenArgs, ShellReadArgs, SyncCommand};
 pub(crate) use workspace::{WorkspaceCommand, WorkspaceCreateArgs, WorkspaceExecArgs};
 
@@ -52,6 +54,14 @@ pass; into a file or pipe every byte does. With --json they are part of the resu
 each.
 
 Ctrl-C ends the command and deletes the VM; a second one does not wait for that.";
+
+const OLLAMA_EXAMPLES: &str = "\
+Examples:
+  pyro demo ollama                                       with what `ollama pull llama3.2:3b` loaded
+  pyro demo ollama --model qwen3:8b -v
+  pyro demo ollama --base-url http://localhost:8080/v1   with another server
+
+The exit code is 0 when the model ran a command that succeeded, and 1 otherwise.";
 
 const MOUNT_EXAMPLES: &str = "\
 Examples:
@@ -169,11 +179,34 @@ pub(crate) struct RunArgs {
     pub(crate) words: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, Args)]
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct DemoArgs {
     /// Give the guest outbound network access and make an HTTP request
     #[arg(long)]
     pub(crate) network: bool,
+    #[command(subcommand)]
+    pub(crate) command: Option<DemoCommand>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum DemoCommand {
+    /// Lets a model that Ollama serves run a command in a VM, and shows what it does
+    #[command(after_help = OLLAMA_EXAMPLES)]
+    Ollama(OllamaArgs),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OllamaArgs {
+    /// Where the model is served: any server with the chat completions of OpenAI, without TLS
+    #[arg(long, value_name = "URL", default_value = "http://localhost:11434/v1", value_hint = ValueHint::Url)]
+    pub(crate) base_url: String,
+    /// Name of the model
+    #[arg(long, value_name = "NAME", default_value = "llama3.2:3b")]
+    pub(crate) model: String,
+    /// Show all that is said, and what the command printed
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -26,6 +26,7 @@ pub use commands::log::{repair::LogRepair, verify::LogVerification};
 pub use commands::{
     Invocation,
     daemon::DaemonRun,
+    demo::{OllamaDemo, Tell},
     mcp::{McpHttp, McpServe},
 };
 pub use terminal_filter::TerminalFilter;

@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use pyro_cli::{Cli, DaemonRun, Invocation, McpHttp, McpServe};
+use pyro_cli::{Cli, DaemonRun, Invocation, McpHttp, McpServe, OllamaDemo, Tell};
 use pyro_daemon::DaemonOptions;
-use pyro_mcp::{HTTP_PATH, HttpSettings, ServeError, Settings};
+use pyro_mcp::{DemoError, DemoOptions, HTTP_PATH, HttpSettings, Profile, ServeError, Settings};
 
 fn main() -> ExitCode {
     match Cli::parse().execute() {
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
                 Err(error) => DaemonRun::failed(&error),
             }
         }
+        Invocation::DemoOllama(demo) => demo.run(demonstrate),
         Invocation::ServeMcp(serve) => McpServe::ended(serve_mcp(serve)),
         Invocation::VerifyLog(verification) => verification.run(pyro_daemon::verify_log),
         Invocation::RepairLog(repair) => repair.run(pyro_daemon::repair_log),
@@ -35,4 +36,10 @@ fn serve_mcp(serve: McpServe) -> Result<(), ServeError> {
         let url = format!("http://{address}{HTTP_PATH}");
         http.announce(&url, address.ip().is_loopback());
     })
+}
+
+fn demonstrate(demo: OllamaDemo, tell: Tell<'_>) -> Result<(), DemoError> {
+    let OllamaDemo { home, program, base_url, model, verbose } = demo;
+    let settings = Settings { home, program, profile: Profile::WorkspaceFull, allowed_paths: Vec::new() };
+    pyro_mcp::demonstrate(settings, &DemoOptions { base_url, model, verbose }, tell)
 }

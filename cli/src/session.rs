@@ -1,6 +1,7 @@
 //! The way from a command to the daemon.
 
 use std::io;
+use std::path::PathBuf;
 
 use pyro_api::{
     ApiError, CancelToken, Client, ClientInfo, ErrorCode, Face, Home, Incoming, Link, Operation, Start,
@@ -37,6 +38,14 @@ impl Session {
         let home = Home::from_environment().map_err(ApiError::from)?;
         let client = concat!("pyro/", env!("CARGO_PKG_VERSION")).to_owned();
         Ok(Self { home, info: ClientInfo { client, face: Face::Cli }, start })
+    }
+
+    /// Returns the home and the program for a server of tools, which starts the daemon when it needs it.
+    pub(crate) fn into_server(self) -> Result<(Home, PathBuf), Failure> {
+        match self.start {
+            Start::IfNeeded { program } => Ok((self.home, program)),
+            Start::Never => Err(ApiError::new(ErrorCode::Internal, "a server without a program").into()),
+        }
     }
 
     pub(crate) fn connect(&self) -> Result<Client, Failure> {

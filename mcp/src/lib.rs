@@ -4,6 +4,7 @@
 mod arguments;
 mod call;
 mod change;
+mod demo;
 mod http;
 mod notices;
 mod outbox;
@@ -18,14 +19,17 @@ mod tools;
 mod uri;
 mod watch;
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+pub use demo::{DemoError, DemoOptions, ModelError, Tell, demonstrate};
 pub use http::{HttpError, HttpSettings, PATH as HTTP_PATH, TokenError};
 pub use settings::{Profile, ProfileError, Settings};
 
@@ -87,12 +91,7 @@ pub fn serve_http(
 
 /// Runs a server whose token is cancelled when a signal asks for its end.
 fn run(serve: impl AsyncFnOnce(CancellationToken) -> Result<(), ServeError>) -> Result<(), ServeError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKERS)
-        .max_blocking_threads(CALLS_MAX + STANDARD_STREAMS)
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(ServeError::Start)?;
+    let runtime = runtime().map_err(ServeError::Start)?;
     let ended = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Start)?;
         let stop = CancellationToken::new();
@@ -109,6 +108,14 @@ fn run(serve: impl AsyncFnOnce(CancellationToken) -> Result<(), ServeError>) -> 
     // A read of standard input cannot be taken back, and calls that are under way end with their connection.
     runtime.shutdown_background();
     ended
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(CALLS_MAX + STANDARD_STREAMS)
+        .enable_all()
+        .build()
 }
 
 /// Threads that wait for standard input and output.

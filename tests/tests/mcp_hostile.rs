@@ -126,7 +126,7 @@ fn a_client_that_does_not_read_is_waited_for() {
     while pyro.log().iter().filter(|event| event["kind"] == "exec_exited").count() < 200 {}
     for number in 0..CALLS {
         let answer = client.answer(10_000 + number);
-        assert_eq!(answer["structuredContent"]["exit_code"], 0);
+        assert_eq!(answer["structuredContent"]["exit_code"], 0, "{answer}");
     }
     client.input = Some(asked.join().unwrap());
     assert!(client.memory() < idle + MEMORY_MAX, "{} {idle}", client.memory());

@@ -116,13 +116,30 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn call(&self, tool: &str, arguments: &Value) -> Value {
-        let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
-            "params": {"name": tool, "arguments": arguments}});
-        let answer = self.server.send("POST", &self.server.own(&self.id), &call.to_string());
+        self.ask("tools/call", &json!({"name": tool, "arguments": arguments}))
+    }
+
+    fn ask(&self, method: &str, params: &Value) -> Value {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        let answer = self.server.send("POST", &self.server.own(&self.id), &request.to_string());
         let mut events = answer.lines().filter_map(|line| line.strip_prefix("data: "));
         let message = events.find(|event| event.contains("\"result\"")).unwrap_or_else(|| panic!("{answer}"));
         let mut message: Value = serde_json::from_str(message).unwrap();
         message["result"].take()
+    }
+
+    /// Returns what the server says of its own accord.
+    fn listen(&self) -> BufReader<TcpStream> {
+        let mut stream = self.server.connect();
+        let lines = self.server.own(&self.id).join("\r\n");
+        write!(stream, "GET /mcp HTTP/1.1\r\nAccept: text/event-stream\r\n{lines}\r\n\r\n").unwrap();
+        let mut stream = BufReader::new(stream);
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            stream.read_line(&mut head).unwrap();
+        }
+        assert_eq!(status(&head), "200", "{head}");
+        stream
     }
 
     fn workspace(&self) -> String {
@@ -173,6 +190,46 @@ fn several_clients_have_sessions_of_their_own() {
     assert_eq!(status(&server.send("POST", &server.own(&one.id), &list)), "404");
     assert_eq!(status(&server.send("POST", &server.own("0"), &list)), "404");
     assert_eq!(status(&server.send("POST", &server.own(&two.id), &list)), "200");
+}
+
+/// Waits until the server says of its own accord that a resource has changed, and returns which.
+fn updated(stream: &mut BufReader<TcpStream>) -> String {
+    loop {
+        let mut line = String::new();
+        assert!(stream.read_line(&mut line).unwrap() > 0, "the server said nothing more");
+        let Some(Ok(said)) = line.strip_prefix("data: ").map(serde_json::from_str::<Value>) else { continue };
+        if said["method"] == "notifications/resources/updated" {
+            return said["params"]["uri"].as_str().unwrap().to_owned();
+        }
+    }
+}
+
+/// Catches a client that is told of what another one wants to know, one who watches for each of them, and one who goes on
+/// watching when they are gone.
+#[test]
+fn clients_are_told_of_their_own_subscriptions() {
+    let pyro = Pyro::new().config(SANDBOX);
+    let server = Server::start(&pyro, &[]);
+    let connections = || {
+        let status = pyro.run(&["daemon", "status", "--json"]).out();
+        serde_json::from_str::<Value>(&status).unwrap()["clients"].as_u64().unwrap() - 1
+    };
+    let (one, two) = (server.begin("one"), server.begin("two"));
+    let id = one.workspace();
+    let own = format!("pyro://workspaces/{id}");
+    one.ask("resources/subscribe", &json!({"uri": own}));
+    two.ask("resources/subscribe", &json!({"uri": "pyro://log"}));
+    while connections() != 1 {}
+    let (mut to_one, mut to_two) = (one.listen(), two.listen());
+    for _ in 0..3 {
+        one.call("workspace_exec", &json!({"workspace_id": id, "command": "true"}));
+        assert_eq!((updated(&mut to_one), updated(&mut to_two)), (own.clone(), "pyro://log".to_owned()));
+    }
+    for session in [&one, &two] {
+        let ended = server.send("DELETE", &server.own(&session.id), "");
+        assert!(["200", "202", "204"].contains(&status(&ended)), "{ended}");
+    }
+    while connections() != 0 {}
 }
 
 /// Catches a stranger who is let in, and one of whom there is no record.

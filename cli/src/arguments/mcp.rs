@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
+use super::JsonFlag;
+
 const SERVE_EXAMPLES: &str = "\
 Examples:
   pyro mcp serve                               all tools, on standard input and output
@@ -14,8 +16,19 @@ Examples:
 A client starts this by itself; its configuration names the command and these arguments. Over HTTP it
 sends the token of --token-file with each request, as `Authorization: Bearer TOKEN`.";
 
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  pyro mcp config claude-code > .mcp.json          for a project that has no servers yet
+  pyro mcp config codex >> ~/.codex/config.toml
+  pyro mcp config vscode --profile workspace-core --allow-path .
+
+Only what is to be pasted goes to standard output; where it belongs is said on standard error. PYRO_HOME is kept when it is set.";
+
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum McpCommand {
+    /// Prints what to paste into the configuration of a client
+    #[command(after_help = CONFIG_EXAMPLES)]
+    Config(McpConfigArgs),
     /// Serves MCP clients, on standard input and output or over HTTP
     #[command(after_help = SERVE_EXAMPLES)]
     Serve(McpServeArgs),
@@ -23,13 +36,8 @@ pub(crate) enum McpCommand {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct McpServeArgs {
-    /// Which tools there are
-    #[arg(long, value_name = "PROFILE", default_value = "workspace-full")]
-    pub(crate) profile: ProfileName,
-
-    /// Let files be brought into workspaces from this directory and below only; may be given several times
-    #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
-    pub(crate) allow_path: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) offer: Offer,
 
     /// How clients reach the server
     #[arg(long, value_name = "TRANSPORT", default_value = "stdio")]
@@ -37,6 +45,29 @@ pub(crate) struct McpServeArgs {
 
     #[command(flatten)]
     pub(crate) http: McpHttpArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct McpConfigArgs {
+    /// Who shall start the server
+    #[arg(value_name = "CLIENT")]
+    pub(crate) client: McpClient,
+    #[command(flatten)]
+    pub(crate) offer: Offer,
+    #[command(flatten)]
+    pub(crate) format: JsonFlag,
+}
+
+/// What a server offers.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Offer {
+    /// Which tools there are
+    #[arg(long, value_name = "PROFILE", default_value = "workspace-full")]
+    pub(crate) profile: ProfileName,
+
+    /// Let files be brought into workspaces from this directory and below only; may be given several times
+    #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
+    pub(crate) allow_path: Vec<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -83,6 +114,21 @@ impl McpHttpArgs {
         ];
         options.into_iter().find_map(|(name, is_given)| is_given.then_some(name))
     }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum McpClient {
+    /// Claude Code
+    ClaudeCode,
+    /// Codex: its command line, extension and application
+    Codex,
+    /// OpenCode
+    Opencode,
+    /// Visual Studio Code
+    #[value(name = "vscode")]
+    VsCode,
+    /// Any other that reads `mcpServers`
+    Generic,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -1,7 +1,7 @@
 //! One file for each command: its request, and its answer as text.
 
 pub(crate) mod daemon;
-mod demo;
+pub(crate) mod demo;
 mod doctor;
 mod env;
 pub(crate) mod log;
@@ -22,6 +22,7 @@ use crate::exit::{Failure, Format};
 use crate::sink::Sink;
 
 use daemon::DaemonRun;
+use demo::OllamaDemo;
 use log::repair::LogRepair;
 use log::verify::LogVerification;
 use mcp::McpServe;
@@ -37,6 +38,8 @@ pub enum Invocation {
     VerifyLog(LogVerification),
     /// What repairs the log, which no daemon has open.
     RepairLog(LogRepair),
+    /// What lets a model use the tools of the MCP server.
+    DemoOllama(OllamaDemo),
     /// The MCP server.
     ServeMcp(McpServe),
     /// The first process of a host sandbox, with its arguments.
@@ -53,7 +56,10 @@ impl Cli {
             Command::Env(command) => env::execute(command),
             Command::Run(args) => (Format::from_flag(args.format.json), run::execute(args)),
             Command::Workspace(command) => workspace::execute(command),
-            Command::Demo(args) => (Format::Json, demo::execute(args)),
+            Command::Demo(args) => match demo::execute(args) {
+                demo::Execution::Become(demo) => return Invocation::DemoOllama(demo),
+                demo::Execution::Done(format, result) => (format, result),
+            },
             Command::Doctor(args) => (Format::from_flag(args.format.json), doctor::execute(args)),
             Command::Log(args) => match log::execute(args) {
                 log::Execution::Verify(verification) => return Invocation::VerifyLog(verification),

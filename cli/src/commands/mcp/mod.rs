@@ -1,9 +1,11 @@
 //! `pyro mcp`
 
+mod config;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use pyro_api::{ApiError, ErrorCode, Home, Start};
+use pyro_api::{ApiError, ErrorCode, Home};
 
 use crate::arguments::{McpCommand, McpHttpArgs, McpServeArgs, TransportName};
 use crate::exit::{Failure, Format};
@@ -82,6 +84,9 @@ pub(crate) enum Execution {
 
 pub(crate) fn execute(command: McpCommand) -> Execution {
     match command {
+        McpCommand::Config(args) => {
+            Execution::Done(Format::from_flag(args.format.json), config::execute(args))
+        }
         McpCommand::Serve(args) => match prepare(args) {
             Ok(serve) => Execution::Become(serve),
             Err(failure) => Execution::Done(Format::Text, Err(failure)),
@@ -90,13 +95,10 @@ pub(crate) fn execute(command: McpCommand) -> Execution {
 }
 
 fn prepare(args: McpServeArgs) -> Result<McpServe, Failure> {
-    let session = Session::starting()?;
-    let Start::IfNeeded { program } = session.start else {
-        return Err(ApiError::new(ErrorCode::Internal, "a server without a program").into());
-    };
-    let allowed_paths = args.allow_path.iter().map(|path| real(path)).collect::<Result<_, _>>()?;
-    let http = listening(args.transport, args.http, &session.home)?;
-    Ok(McpServe { home: session.home, program, profile: args.profile.as_str(), allowed_paths, http })
+    let (home, program) = Session::starting()?.into_server()?;
+    let allowed_paths = args.offer.allow_path.iter().map(|path| real(path)).collect::<Result<_, _>>()?;
+    let http = listening(args.transport, args.http, &home)?;
+    Ok(McpServe { home, program, profile: args.offer.profile.as_str(), allowed_paths, http })
 }
 
 fn listening(transport: TransportName, args: McpHttpArgs, home: &Home) -> Result<Option<McpHttp>, ApiError> {
