@@ -27,6 +27,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pyro_api::{AccessFault, AccessRefusedRequest, CancelToken};
+use rmcp::ServerHandler;
 use rmcp::transport::streamable_http_server::session::local::{LocalSessionManager, SessionConfig};
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use serde::Deserialize;
@@ -39,7 +40,7 @@ use crate::server::{Server, Shared};
 use crate::settings::Settings;
 
 use gate::{Fault, Gate};
-use refusals::Refusals;
+pub(crate) use refusals::Refusals;
 use token::Token;
 
 pub use token::TokenError;
@@ -113,12 +114,12 @@ pub enum HttpError {
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// What all connections share.
-struct Front {
+struct Front<Handler: ServerHandler> {
     gate: Gate,
     address: SocketAddr,
     refusals: Refusals,
     sessions: Arc<LocalSessionManager>,
-    service: StreamableHttpService<Server, LocalSessionManager>,
+    service: StreamableHttpService<Handler, LocalSessionManager>,
 }
 
 /// Serves until `stop`. `listening` is called with the address as soon as there is one.
@@ -128,25 +129,37 @@ pub(crate) async fn serve(
     stop: CancellationToken,
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), HttpError> {
+    let shared = Arc::new(Shared::new(settings));
+    let (refusals, told) = Refusals::new();
+    tokio::spawn(record(shared.way_of_its_own(), told));
+    let served = Arc::clone(&shared);
+    serve_handlers(http, refusals, stop, listening, move || Server::new(&served)).await?;
+    shared.settle().await;
+    Ok(())
+}
+
+/// Serves sessions, each with a handler of its own, until `stop`. `listening` is called as in [`serve`].
+pub(crate) async fn serve_handlers<Handler: ServerHandler>(
+    http: HttpSettings,
+    refusals: Refusals,
+    stop: CancellationToken,
+    listening: impl FnOnce(SocketAddr),
+    make: impl Fn() -> Handler + Send + Sync + 'static,
+) -> Result<(), HttpError> {
     let token = Token::of_file(&http.token_file)?;
     let failed = |source| HttpError::Listen { host: http.host.clone(), port: http.port, source };
     let listener = TcpListener::bind((http.host.as_str(), http.port)).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
-    let shared = Arc::new(Shared::new(settings));
-    let (refusals, told) = Refusals::new();
-    tokio::spawn(record(shared.way_of_its_own(), told));
     let sessions = Arc::new(sessions());
     let front = Front {
         gate: Gate::new(token, hosts(&http, address), address.port(), http.allowed_origins),
         address,
         refusals,
         sessions: Arc::clone(&sessions),
-        service: service(shared.clone(), sessions, stop.clone()),
+        service: service(make, sessions, stop.clone()),
     };
     listening(address);
     accept(&listener, &Arc::new(front), &stop).await;
-    drop(listener);
-    shared.settle().await;
     Ok(())
 }
 
@@ -159,17 +172,17 @@ fn sessions() -> LocalSessionManager {
     sessions
 }
 
-fn service(
-    shared: Arc<Shared>,
+fn service<Handler: ServerHandler>(
+    make: impl Fn() -> Handler + Send + Sync + 'static,
     sessions: Arc<LocalSessionManager>,
     stop: CancellationToken,
-) -> StreamableHttpService<Server, LocalSessionManager> {
+) -> StreamableHttpService<Handler, LocalSessionManager> {
     // The gate has judged host and origin.
     let config = StreamableHttpServerConfig::default()
         .disable_allowed_hosts()
         .with_cancellation_token(stop)
         .with_max_request_body_bytes(BODY_MAX);
-    StreamableHttpService::new(move || Ok(Server::new(&shared)), sessions, config)
+    StreamableHttpService::new(move || Ok(make()), sessions, config)
 }
 
 /// Returns the names under which the server is asked.
@@ -196,7 +209,11 @@ async fn record(way: Way, mut told: mpsc::Receiver<AccessRefusedRequest>) {
     }
 }
 
-async fn accept(listener: &TcpListener, front: &Arc<Front>, stop: &CancellationToken) {
+async fn accept<Handler: ServerHandler>(
+    listener: &TcpListener,
+    front: &Arc<Front<Handler>>,
+    stop: &CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
@@ -216,7 +233,12 @@ async fn accept(listener: &TcpListener, front: &Arc<Front>, stop: &CancellationT
     }
 }
 
-async fn attend(stream: TcpStream, peer: SocketAddr, front: Arc<Front>, stop: CancellationToken) {
+async fn attend<Handler: ServerHandler>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    front: Arc<Front<Handler>>,
+    stop: CancellationToken,
+) {
     let service = service_fn(move |request| {
         let front = Arc::clone(&front);
         async move { Ok::<_, Infallible>(answer(&front, request, peer).await) }
@@ -234,7 +256,11 @@ async fn attend(stream: TcpStream, peer: SocketAddr, front: Arc<Front>, stop: Ca
     }
 }
 
-async fn answer(front: &Front, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+async fn answer<Handler: ServerHandler>(
+    front: &Front<Handler>,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+) -> Answer {
     if let Err(fault) = front.gate.judge(request.uri(), request.headers()) {
         let answer = refusal(&fault);
         front.refusals.note(fault, peer, front.address);
@@ -265,7 +291,13 @@ async fn answer(front: &Front, request: Request<Incoming>, peer: SocketAddr) -> 
         answer.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS.into());
         return answer;
     }
-    front.service.handle(Request::from_parts(parts, Full::new(body))).await
+    let is_end = parts.method == Method::DELETE;
+    let answer = front.service.handle(Request::from_parts(parts, Full::new(body))).await;
+    if is_end && answer.status() == StatusCode::ACCEPTED {
+        // The session has ended already, and the official clients take 202 for a failure.
+        return plain(StatusCode::NO_CONTENT, "");
+    }
+    answer
 }
 
 fn begins_session(parts: &Parts, body: &[u8]) -> bool {

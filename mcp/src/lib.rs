@@ -23,8 +23,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rmcp::ServiceExt as _;
 use rmcp::service::ServerInitializeError;
+use rmcp::{ServerHandler, ServiceExt as _};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,7 @@ pub use demo::{DemoError, DemoOptions, ModelError, Tell, demonstrate};
 pub use http::{HttpError, HttpSettings, PATH as HTTP_PATH, TokenError};
 pub use settings::{Profile, ProfileError, Settings};
 
+use http::Refusals;
 use outbox::{Outbox, Standard};
 use server::{CALLS_MAX, Server, Shared};
 
@@ -87,6 +88,23 @@ pub fn serve_http(
     listening: impl FnOnce(SocketAddr),
 ) -> Result<(), ServeError> {
     run(async |stop| Ok(http::serve(settings, http, stop, listening).await?))
+}
+
+/// Serves what others implement over streamable HTTP in the same way, with the same checks of who asks; who is refused is not
+/// recorded. It is there so that suites of others, which want servers of their own making, can judge how this one speaks HTTP.
+///
+/// # Errors
+///
+/// When the server cannot start.
+pub fn serve_handlers_http<Handler: ServerHandler>(
+    http: HttpSettings,
+    listening: impl FnOnce(SocketAddr),
+    make: impl Fn() -> Handler + Send + Sync + 'static,
+) -> Result<(), ServeError> {
+    run(async |stop| {
+        let (refusals, _untold) = Refusals::new();
+        Ok(http::serve_handlers(http, refusals, stop, listening, make).await?)
+    })
 }
 
 /// Runs a server whose token is cancelled when a signal asks for its end.
