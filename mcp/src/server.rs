@@ -158,9 +158,11 @@ impl Server {
     /// Waits until it is the turn of a request; `None` when the client does not want it any more.
     async fn turn(&self, context: &RequestContext<RoleServer>) -> Option<SemaphorePermit<'_>> {
         let turn = async {
-            self.outbox.has_room().await;
             // The semaphore is never closed.
-            self.shared.turns.acquire().await.ok()
+            let turn = self.shared.turns.acquire().await.ok();
+            // In this order: before the first answer, there is room for all that wait for their turn.
+            self.outbox.has_room().await;
+            turn
         };
         tokio::select! {
             turn = turn => turn,

@@ -123,7 +123,7 @@ fn a_client_that_does_not_read_is_waited_for() {
             input
         }
     });
-    while pyro.log().iter().filter(|event| event["kind"] == "exec_exited").count() < 200 {}
+    while pyro.log().iter().filter(|event| event["kind"] == "exec_exited").count() < 64 {}
     for number in 0..CALLS {
         let answer = client.answer(10_000 + number);
         assert_eq!(answer["structuredContent"]["exit_code"], 0, "{answer}");
