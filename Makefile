@@ -7,6 +7,8 @@ DIST := $(TARGET)/dist
 HOST := x86_64-unknown-linux-gnu
 # Both programs run wherever the kernel does, and start without a dynamic linker.
 STATIC := RUSTFLAGS='-C target-feature=+crt-static'
+# Also for those who build everything else somewhere else.
+export CARGO_TARGET_DIR := $(TARGET)
 export PYRO_TOOLS := $(TARGET)/tools
 # Environments are built once for demo, tests and benchmarks.
 export PYRO_ENVIRONMENT_CACHE_DIR := $(TARGET)/environments

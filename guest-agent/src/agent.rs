@@ -19,6 +19,7 @@ use crate::announce;
 use crate::arguments::STAGES;
 use crate::children::{self, Children};
 use crate::connection::{Connection, ConnectionError};
+use crate::descriptors;
 use crate::ending::Ending;
 use crate::files::FileConnections;
 use crate::import::Imports;
@@ -85,6 +86,7 @@ pub(crate) fn complain(what: &dyn std::error::Error) {
 }
 
 fn serve(place: Place, trees: Trees, stages: &Path) -> io::Result<()> {
+    descriptors::raise();
     let imports = Imports::recover(stages)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, serve_until_shutdown(place, trees, imports))

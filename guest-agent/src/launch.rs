@@ -17,6 +17,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use tokio::io::unix::AsyncFd;
 
+use crate::descriptors;
 use crate::readiness;
 use crate::terminal::Terminal;
 use crate::warden::Job;
@@ -78,8 +79,9 @@ pub(crate) enum Session {
 }
 
 impl Session {
-    /// Makes this process the leader of such a session. Only system calls that are safe after fork.
+    /// Makes this process the leader of such a session, as programs expect to find it. Only system calls that are safe after fork.
     fn begin(self) -> io::Result<()> {
+        descriptors::lower()?;
         rustix::process::setsid()?;
         match self {
             Self::Plain => Ok(()),

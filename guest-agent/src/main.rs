@@ -8,6 +8,7 @@ mod arguments;
 mod boot;
 mod children;
 mod connection;
+mod descriptors;
 mod ending;
 mod files;
 mod follow;

@@ -178,3 +178,13 @@ fn commands_run_at_the_same_time() {
     agent.run(exec(2, &format!("echo go > {}", lifeline.path().display())));
     assert_eq!(first.outcome().stdout, b"go\n");
 }
+
+/// Catches an agent that is short of descriptors, and commands that inherit as many as it has: programs that use `select` or
+/// go through all that they may have.
+#[test]
+fn the_agent_has_more_descriptors_than_its_commands() {
+    let agent = Agent::start_with_few_descriptors();
+    let _running: Vec<_> = (1..=40).map(|op| agent.exec(exec(op, "sleep 1000"))).collect();
+    let outcome = agent.exec(exec(41, "ulimit -S -n")).outcome();
+    assert_eq!((outcome.stdout.as_slice(), outcome.exited.status), (&b"1024\n"[..], ExitStatus::Code(0)));
+}

@@ -35,6 +35,13 @@ impl Agent {
         Self::start_by(shell, &[])
     }
 
+    /// Starts an agent that is given fewer descriptors than it needs, and may have more.
+    pub(crate) fn start_with_few_descriptors() -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -S -n 32; {START}")]);
+        Self::start_by(shell, &[])
+    }
+
     /// Starts an agent that stages imports in this directory.
     pub(crate) fn start_staging(stages: &Path) -> Self {
         let mut shell = Command::new("sh");
