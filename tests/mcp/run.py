@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import tempfile
@@ -34,9 +35,18 @@ def made_home(program: str, config: str) -> Iterator[Home]:
     try:
         yield home
     finally:
-        stop = [program, "daemon", "stop"]
-        subprocess.run(stop, env=home.environment, check=True, stdout=subprocess.DEVNULL)
+        # Guests outlive their daemon.
+        listed = ["workspace", "list", "--json"]
+        for workspace in json.loads(ask(home, listed))["workspaces"]:
+            ask(home, ["workspace", "delete", workspace["workspace_id"]])
+        ask(home, ["daemon", "stop"])
         shutil.rmtree(path)
+
+
+def ask(home: Home, arguments: list[str]) -> bytes:
+    """Runs a command of pyro and returns what it printed."""
+    done = subprocess.run([home.program, *arguments], env=home.environment, check=True, stdout=subprocess.PIPE)
+    return done.stdout
 
 
 @contextmanager
@@ -79,13 +89,16 @@ def main() -> None:
     arguments = parser.parse_args()
     config = GUEST if arguments.guest else SANDBOX
     seconds = SECONDS_MAX[config]
-    for mode in MODES:
+    # Guests boot slowly where there is no KVM, so one way has to do there.
+    for mode in MODES if config == SANDBOX else MODES[-1:]:
         with made_home(arguments.program, config) as home:
             errors = home.path / "errors"
             server = Server([home.program, "mcp", "serve"], home.environment, errors=errors)
             anyio.run(check, home, server, mode, seconds)
             assert errors.read_text() == "", f"the server said: {errors.read_text()}"
         passed(f"stdio {mode}", config)
+        if config == GUEST:
+            continue
         with made_home(arguments.program, config) as home, listening(home) as server:
             anyio.run(check, home, server, mode, seconds)
         passed(f"HTTP {mode}", config)
@@ -97,7 +110,8 @@ def main() -> None:
 
 def passed(what: str, config: str) -> None:
     """Tells what has passed."""
-    print(f"[mcp-clients] mcp {version('mcp')} {what}, {config.split()[2]}: passed", flush=True)
+    place = "host sandbox" if config == SANDBOX else "QEMU"
+    print(f"[mcp-clients] mcp {version('mcp')} {what}, {place}: passed", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ Examples:
   pyro mcp config codex >> ~/.codex/config.toml
   pyro mcp config vscode --profile workspace-core --allow-path .
 
-Only what is to be pasted goes to standard output; where it belongs is said on standard error. PYRO_HOME is kept when it is set.";
+Only what is to be pasted goes to standard output; standard error says where it belongs.
+PYRO_HOME and PYRO_ENVIRONMENT_CACHE_DIR are kept when they are set.";
 
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum McpCommand {

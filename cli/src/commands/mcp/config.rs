@@ -23,6 +23,9 @@ const NAME: &str = "pyro";
 /// The variable that names the home.
 const HOME_VARIABLE: &str = "PYRO_HOME";
 
+/// The variable that names the directory of the environments.
+const ENVIRONMENTS_VARIABLE: &str = "PYRO_ENVIRONMENT_CACHE_DIR";
+
 /// Longest time that a client shall wait for one call, in seconds: a guest may have to boot without KVM first, and
 /// commands take their time.
 const CALL_SECONDS_MAX: u64 = 600;
@@ -76,9 +79,15 @@ fn server(offer: &Offer) -> Result<Server, Failure> {
     for path in &offer.allow_path {
         args.extend(["--allow-path".to_owned(), text_of(&real(path)?)?]);
     }
-    let named = std::env::var_os(HOME_VARIABLE).is_some_and(|value| !value.is_empty());
-    let root = named.then(|| text_of(home.root())).transpose()?;
-    let env = root.map(|root| (HOME_VARIABLE, root)).into_iter().collect();
+    // Clients hand on little of their own environment.
+    let mut env = BTreeMap::new();
+    for (name, path) in
+        [(HOME_VARIABLE, home.root().to_owned()), (ENVIRONMENTS_VARIABLE, home.environments())]
+    {
+        if std::env::var_os(name).is_some_and(|value| !value.is_empty()) {
+            env.insert(name, text_of(&path)?);
+        }
+    }
     Ok(Server { command: text_of(&program)?, args, env })
 }
 
@@ -161,8 +170,9 @@ fn codex(server: &Server) -> String {
     let args = server.args.iter().map(|arg| text(arg)).collect::<Vec<_>>().join(", ");
     let mut table = format!("[mcp_servers.{NAME}]\ncommand = {}\nargs = [{args}]\n", text(&server.command));
     table.push_str(&format!("tool_timeout_sec = {CALL_SECONDS_MAX}\n"));
-    for (name, value) in &server.env {
-        table.push_str(&format!("env = {{ {name} = {} }}\n", text(value)));
+    if !server.env.is_empty() {
+        let env = server.env.iter().map(|(name, value)| format!("{name} = {}", text(value)));
+        table.push_str(&format!("env = {{ {} }}\n", env.collect::<Vec<_>>().join(", ")));
     }
     table
 }
@@ -192,7 +202,8 @@ mod tests {
         let program = "/opt/pyro/bin/pyro".to_owned();
         let odd = "/home/zo\u{eb} \"x\"/\u{1f525}'s".to_owned();
         let options = ["--profile", "workspace-core", "--allow-path", odd.as_str()];
-        let env = BTreeMap::from([(HOME_VARIABLE, odd.clone())]);
+        let env =
+            [(HOME_VARIABLE, odd.clone()), (ENVIRONMENTS_VARIABLE, "/srv/environments".to_owned())].into();
         [
             Server { command: program.clone(), args: args(&[]), env: BTreeMap::new() },
             Server { command: program, args: args(&options), env },
