@@ -92,8 +92,9 @@ async def vms(session: Session, home: Home, _: str) -> set[str]:
 
 async def workspaces(session: Session, home: Home, workspace: str) -> set[str]:
     """Catches a tool for workspaces that does not do what it says."""
-    source = home.path / "source"
-    source.mkdir(exist_ok=True)
+    # Sessions may run side by side in one home.
+    source = home.path / f"source-{workspace}"
+    source.mkdir()
     (source / "file").write_text("content\n")
     pushed = await session.done("workspace_sync_push", workspace_id=workspace, source_path=str(source))
     assert pushed["workspace_sync"]["entry_count"] == 1, pushed
