@@ -19,12 +19,12 @@ use crate::announce;
 use crate::arguments::STAGES;
 use crate::children::{self, Children};
 use crate::connection::{Connection, ConnectionError};
-use crate::descriptors;
 use crate::ending::Ending;
 use crate::files::FileConnections;
 use crate::import::Imports;
 use crate::inherited;
 use crate::journal::Journal;
+use crate::launch;
 use crate::listener::Listener;
 use crate::session::{self, Shared};
 use crate::tree::{Trees, Wardens};
@@ -86,7 +86,7 @@ pub(crate) fn complain(what: &dyn std::error::Error) {
 }
 
 fn serve(place: Place, trees: Trees, stages: &Path) -> io::Result<()> {
-    descriptors::raise();
+    launch::raise_descriptors();
     let imports = Imports::recover(stages)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, serve_until_shutdown(place, trees, imports))

@@ -2,6 +2,8 @@
 
 #![expect(unsafe_code, reason = "what a child does between fork and exec is outside of Rust's rules")]
 
+mod descriptors;
+
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,10 +19,11 @@ use rustix::pipe::PipeFlags;
 use rustix::process::Pid;
 use tokio::io::unix::AsyncFd;
 
-use crate::descriptors;
 use crate::readiness;
 use crate::terminal::Terminal;
 use crate::warden::Job;
+
+pub(crate) use descriptors::raise as raise_descriptors;
 
 /// The environment that every command has, before its own variables.
 const ENVIRONMENT: [(&str, &str); 4] = [

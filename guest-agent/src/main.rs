@@ -8,7 +8,6 @@ mod arguments;
 mod boot;
 mod children;
 mod connection;
-mod descriptors;
 mod ending;
 mod files;
 mod follow;

@@ -25,7 +25,7 @@ pub(crate) fn raise() {
 }
 
 /// Gives this process as many as a program is used to. Only system calls that are safe after fork.
-pub(crate) fn lower() -> io::Result<()> {
+pub(super) fn lower() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let current = Some(limit.maximum.map_or(OF_OTHERS, |most| most.min(OF_OTHERS)));
     Ok(setrlimit(Resource::Nofile, Rlimit { current, ..limit })?)
