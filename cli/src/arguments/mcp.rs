@@ -13,8 +13,8 @@ Examples:
   pyro mcp serve --allow-path ~/src            files come from below ~/src only
   pyro mcp serve --transport http              on http://127.0.0.1:8765/mcp, for several clients
 
-A client starts this by itself; its configuration names the command and these arguments. Over HTTP it
-sends the token of --token-file with each request, as `Authorization: Bearer TOKEN`.";
+A client starts this by itself; its configuration names the command and these arguments. Over HTTP
+it sends the token of --token-file with each request, as `Authorization: Bearer TOKEN`.";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
