@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use pyro_api::{MountObject, default_mount_point};
 use pyro_core::{Command, Mounted, WorkspaceId};
@@ -13,6 +14,10 @@ use pyro_store::outputs::StreamId;
 use crate::config::MountChoice;
 use crate::context::Context;
 use crate::sessions::{MountHost, chain};
+
+/// How long a mount that was taken away may take to end before there is another one in its place. One that somebody still
+/// has files of open takes longer.
+const END_ALLOWANCE: Duration = Duration::from_secs(2);
 
 /// The mounts that are there.
 #[derive(Debug, Default)]
@@ -27,7 +32,7 @@ pub(crate) struct Mounts {
 impl Mounts {
     fn all(&self) -> Vec<Arc<Mount>> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.iter().filter(|mount| !mount.has_ended()).cloned().collect()
+        held.iter().filter(|mount| mount.is_there()).cloned().collect()
     }
 
     /// Returns what is to tell of each.
@@ -38,6 +43,12 @@ impl Mounts {
     /// Returns the mount at a directory.
     pub(crate) fn at(&self, path: &Path) -> Option<Arc<Mount>> {
         self.all().into_iter().find(|mount| mount.path() == path)
+    }
+
+    /// Returns the mounts at a directory that are there no more and have not ended.
+    fn ending(&self, path: &Path) -> Vec<Arc<Mount>> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        held.iter().filter(|mount| mount.path() == path && !mount.has_ended()).cloned().collect()
     }
 
     /// Returns the only mount; `None` when there is none or more than one.
@@ -110,7 +121,12 @@ pub(crate) async fn make(context: &Arc<Context>, wanted: &Mounted) -> Result<(),
     let view = view(context).casting_input(context.config.cast_input);
     let visibility = if wanted.allow_other { Visibility::Everybody } else { Visibility::Owner };
     let path = PathBuf::from(&wanted.path);
-    let made = tokio::task::spawn_blocking(move || Mount::new(&path, visibility, view));
+    let earlier = context.mounts.ending(&path);
+    let made = tokio::task::spawn_blocking(move || {
+        // When the thread of a mount that was taken away comes to its end, it takes away what is there.
+        earlier.iter().for_each(|mount| mount.wait_for_end(END_ALLOWANCE));
+        Mount::new(&path, visibility, view)
+    });
     let mount = made.await.expect("mounting does not panic and is not aborted")?;
     tracing::info!(path = wanted.path, allow_other = wanted.allow_other, "mounted");
     context.mounts.hold(mount);

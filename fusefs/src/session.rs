@@ -10,12 +10,13 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use pyro_core::WorkspaceId;
@@ -35,6 +36,9 @@ const THREADS: usize = 4;
 
 /// How long the place of a mount may take to answer: another mount there may hang.
 const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Time between two looks whether a mount has ended.
+const END_PAUSE: Duration = Duration::from_millis(1);
 
 /// What the mount table shows as the source.
 const SOURCE: &str = "pyro";
@@ -148,6 +152,22 @@ impl Mount {
         self.ended.load(Ordering::Acquire)
     }
 
+    /// Waits until it has ended, but not longer than that.
+    pub fn wait_for_end(&self, longest: Duration) {
+        let begun = Instant::now();
+        while !self.has_ended() && begun.elapsed() < longest {
+            thread::sleep(END_PAUSE);
+        }
+    }
+
+    /// Tells whether the kernel still has it where it was mounted: it can take a moment until a mount that somebody else took
+    /// away has ended. When the kernel does not tell, it is believed to be there.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        !self.has_ended()
+            && fs::read("/proc/self/mountinfo").map_or(true, |table| is_listed(&table, &self.path))
+    }
+
     /// Returns how many reads wait for more.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -194,6 +214,24 @@ fn options(visibility: Visibility) -> Config {
     };
     config.n_threads = Some(THREADS);
     config
+}
+
+/// Tells whether the kernel's table of mounts has one of ours at a path.
+fn is_listed(table: &[u8], path: &Path) -> bool {
+    let escaped = path.as_os_str().as_bytes().iter().fold(Vec::new(), |mut escaped, byte| {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => escaped.extend(format!("\\{byte:03o}").into_bytes()),
+            byte => escaped.push(*byte),
+        }
+        escaped
+    });
+    table.split(|byte| *byte == b'\n').any(|line| {
+        let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+        // The place is the fifth word; type and source follow a dash, behind as many words as there are marks.
+        let kind = words.iter().position(|word| *word == b"-").and_then(|dash| words.get(dash + 1..dash + 3));
+        words.get(4) == Some(&escaped.as_slice())
+            && kind.is_some_and(|kind| kind[0].starts_with(b"fuse") && kind[1] == SOURCE.as_bytes())
+    })
 }
 
 /// Makes the kernel forget what is gone.
@@ -297,4 +335,25 @@ fn detach(path: &Path) -> Result<(), MountError> {
         return Ok(());
     }
     Err(error(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Catches a mount that is believed to be there after somebody took it away, and one with a strange name that is not found.
+    #[test]
+    fn the_kernels_table_of_mounts() {
+        let table = b"22 1 0:21 / /proc rw - proc proc rw\n\
+            90 22 0:50 / /mnt/a\\040b rw,nosuid shared:7 - fuse pyro rw,user_id=0\n\
+            91 22 0:51 / /mnt/c rw - fuse other rw\n";
+        let is_there = |path: &str| is_listed(table, Path::new(path));
+        assert!(is_there("/mnt/a b"));
+        assert!(
+            !is_there("/mnt/a")
+                && !is_there("/mnt/c")
+                && !is_there("/proc")
+                && !is_listed(b"", Path::new("/"))
+        );
+    }
 }
